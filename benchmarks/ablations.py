@@ -6,8 +6,8 @@ benchmarks/plans/ablations.toml alone.
 
 Draws docs/ablations/QUESTION.svg and puts the tables between `<!-- table: QUESTION -->` and `<!--
 end -->` in docs/ablations.md; the rest of that page is written by hand and stays as it is. A
-setting is found by how its fields differ from those of `METHOD()` in the same records, not by
-today's defaults. Only training seeds on which every setting of a question was run are shown.
+variant is found by how its fields differ from those of `METHOD()` in the same records, not by
+today's defaults. Only training seeds on which every variant of a question was run are shown.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TITLES = {name: label(name) for name in SCORES} | {
 HERE = Path(__file__).parent
 
 
-class Setting(NamedTuple):
+class Variant(NamedTuple):
     """A method whose fields differ from its base by `fields`. column: where it stands in a map; its
     label is the row.
     """
@@ -65,24 +65,24 @@ class Setting(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Settings that are compared. across: what the columns of its maps are; "" for dots along a
+    """Variants that are compared. across: what the columns of its maps are; "" for dots along a
     line. ranges: the extremes of the seeds.
     """
 
     key: str
     title: str
-    settings: tuple[Setting, ...]
+    variants: tuple[Variant, ...]
     request: str = "by_class(label=3)"
     across: str = ""
     ranges: bool = False
 
 
 class Result(NamedTuple):
-    """Of one setting, by score and one for each seed with a result: values, gaps in half-widths of the
+    """Of one variant, by score and one for each seed with a result: values, gaps in half-widths of the
     band, and whether they lie in it.
     """
 
-    setting: Setting
+    variant: Variant
     values: dict[str, list[float]]
     units: dict[str, list[float]]
     inside: dict[str, list[bool]]
@@ -107,7 +107,7 @@ class Answer(NamedTuple):
     silent: frozenset[str]
 
     def counted(self, result: Result) -> list[str]:
-        """The scores that can tell here and that the setting does not train on."""
+        """The scores that can tell here and that the variant does not train on."""
         return [
             s
             for s in SCORES
@@ -116,17 +116,17 @@ class Answer(NamedTuple):
 
 
 PAPER = ("muda(recipe='paper')", spell(MUDA(recipe="paper")))
-"""What all settings of MUDA start from, as plans and as records spell it."""
+"""What all variants of MUDA start from, as plans and as records spell it."""
 
 
-def _muda(label: str, **fields: Any) -> Setting:
-    return Setting(label, fields)
+def _muda(label: str, **fields: Any) -> Variant:
+    return Variant(label, fields)
 
 
 _PARTS = (
     _muda("alignment", w_sd=0, recover_ratio=0),
     _muda("distillation", w_da=0, recover_ratio=0),
-    Setting("recovery (finetune)", {"epochs": 1, "lr": 0.05}, "finetune"),
+    Variant("recovery (finetune)", {"epochs": 1, "lr": 0.05}, "finetune"),
     _muda("alignment + distillation", recover_ratio=0),
     _muda("alignment + recovery", w_sd=0),
     _muda("distillation + recovery", w_da=0),
@@ -135,10 +135,10 @@ _PARTS = (
 _FORMS = list(itertools.product(("frobenius", "energy"), ("none", "each"), (3, 9, 20, 32)))
 _RATES = (0.0125, 0.05, 0.2)
 _PUSHES = tuple(
-    Setting(name, {}, name) for name in ("muda", "gradient_ascent", "random_label", "neg_grad_plus")
+    Variant(name, {}, name) for name in ("muda", "gradient_ascent", "random_label", "neg_grad_plus")
 )
 _RATE_OF = (("gradient_ascent", 0.001), ("random_label", 0.05), ("neg_grad_plus", 0.005))
-_AT_OTHER_RATES = tuple(Setting(f"{name}, lr {lr:g}", {"lr": lr}, name) for name, lr in _RATE_OF)
+_AT_OTHER_RATES = tuple(Variant(f"{name}, lr {lr:g}", {"lr": lr}, name) for name, lr in _RATE_OF)
 _BEST = {"form": "energy", "centering": "each", "k": 3, "w_da": 3}
 _TOGETHER = (
     _muda("default"),
@@ -171,7 +171,7 @@ QUESTIONS = (
         "weight",
         "Form, centering and k at three weights",
         tuple(
-            Setting(
+            Variant(
                 f"{f}, {c}, k = {k}",
                 {"form": f, "centering": c, "k": k, "w_da": w},
                 column=f"{w:g}",
@@ -202,10 +202,14 @@ QUESTIONS = (
         "refresh",
         "How often U is computed anew",
         (
-            _muda("every round"),
+            _muda("every alternation"),
             *(
                 _muda(t, refresh=n)
-                for t, n in (("every 2 rounds", 2), ("every 5 rounds", 5), ("never", 10))
+                for t, n in (
+                    ("every 2 alternations", 2),
+                    ("every 5 alternations", 5),
+                    ("never", 10),
+                )
             ),
         ),
     ),
@@ -218,7 +222,7 @@ QUESTIONS = (
         "rates",
         "Learning rates",
         tuple(
-            Setting(f"forget_lr {a:g}", {"forget_lr": a, "recover_lr": b}, column=f"{b:g}")
+            Variant(f"forget_lr {a:g}", {"forget_lr": a, "recover_lr": b}, column=f"{b:g}")
             for a, b in itertools.product(_RATES, _RATES)
         ),
         across="recover_lr",
@@ -236,7 +240,7 @@ QUESTIONS = (
     Question(
         "retained",
         "Share of the retained data",
-        tuple(Setting(f"{100 * f:g} %", {}, fraction=f) for f in (0.01, 0.05, 0.1, 1.0)),
+        tuple(Variant(f"{100 * f:g} %", {}, fraction=f) for f in (0.01, 0.05, 0.1, 1.0)),
     ),
     Question("together", "What did best, taken together", _TOGETHER),
     Question(
@@ -289,23 +293,23 @@ def seeds_by_request(folder: Path) -> dict[str, list[Sequence[RunRecord]]]:
 
 
 def answer(question: Question, seeds: Sequence[Sequence[RunRecord]]) -> Answer:
-    """What the records say. Errors: SystemExit where no training seed has all settings."""
+    """What the records say. Errors: SystemExit where no training seed has all variants."""
     found = []
     for records in seeds:
         rows = {row.model: row for row in build(records).rows}
-        own = [next((r for r in records if fits(s, r, records)), None) for s in question.settings]
+        own = [next((r for r in records if fits(s, r, records)), None) for s in question.variants]
         if all(own):
             found.append(
                 (build(records), records, [(r, rows[r.name]) for r in own if r is not None])
             )
     if not found:
         raise SystemExit(
-            f"no training seed has all {len(question.settings)} settings of {question.key!r}: the plan is not finished"
+            f"no training seed has all {len(question.variants)} variants of {question.key!r}: the plan is not finished"
         )
     tables = [t for t, _, _ in found]
     results = tuple(
         _result(s, [(records, *own[i]) for _, records, own in found])
-        for i, s in enumerate(question.settings)
+        for i, s in enumerate(question.variants)
     )
     seen = tuple(int(records[0].job["seed"]) for _, records, _ in found)
     original = {
@@ -316,23 +320,23 @@ def answer(question: Question, seeds: Sequence[Sequence[RunRecord]]) -> Answer:
     return Answer(question, seen, results, _bands(tables), original, silent(tables, SCORES))
 
 
-def fits(setting: Setting, record: RunRecord, records: Sequence[RunRecord]) -> bool:
-    """Whether the record is of the setting: its fields are those of `METHOD()` among the records
-    (of MUDA, those of the paper's recipe) but for the setting's own.
+def fits(variant: Variant, record: RunRecord, records: Sequence[RunRecord]) -> bool:
+    """Whether the record is of the variant: its fields are those of `METHOD()` among the records
+    (of MUDA, those of the paper's recipe) but for the variant's own.
     """
     own = _fields(record)
     if (
         own is None
-        or record.job["method"]["resolved"]["name"] != setting.method
-        or record.job.get("retain_fraction", 1.0) != setting.fraction
+        or record.job["method"]["resolved"]["name"] != variant.method
+        or record.job.get("retain_fraction", 1.0) != variant.fraction
     ):
         return False
-    bases = PAPER if setting.method == MUDA.name else (f"{setting.method}()",)
+    bases = PAPER if variant.method == MUDA.name else (f"{variant.method}()",)
     base = next(
         (_fields(r) or {} for r in records if (r.job.get("method") or {}).get("spec") in bases),
         {},
     )
-    return own == {**own, **base, **setting.fields}
+    return own == {**own, **base, **variant.fields}
 
 
 def _fields(record: RunRecord) -> dict[str, Any] | None:
@@ -340,7 +344,7 @@ def _fields(record: RunRecord) -> dict[str, Any] | None:
     return method["resolved"]["fields"] if method else None
 
 
-def _result(setting: Setting, runs: Sequence[tuple[Sequence[RunRecord], RunRecord, Row]]) -> Result:
+def _result(variant: Variant, runs: Sequence[tuple[Sequence[RunRecord], RunRecord, Row]]) -> Result:
     good = [(records, record, row) for records, record, row in runs if row.status == "ok"]
     cells = {
         s: [c for _, _, row in good if (c := row.cells.get(s)) is not None and c.value is not None]
@@ -352,7 +356,7 @@ def _result(setting: Setting, runs: Sequence[tuple[Sequence[RunRecord], RunRecor
     inside = {s: [c.verdict == "in" for c in of if c.units is not None] for s, of in cells.items()}
     optimised = frozenset(name for _, _, row in runs for name in row.optimises)
     return Result(
-        setting,
+        variant,
         values,
         units,
         inside,
@@ -369,9 +373,9 @@ def _bands(tables: Sequence[Table]) -> dict[str, tuple[float, float]]:
     found = {}
     for name in SCORES:
         ends = [
-            t.reference[name].band.within(spans[name])
+            t.oracles[name].band.within(spans[name])
             for t in tables
-            if name in t.reference and t.reference[name].band
+            if name in t.oracles and t.oracles[name].band
         ]  # type: ignore[union-attr]
         if ends:
             found[name] = (
@@ -387,10 +391,10 @@ def number(score: str, value: float) -> str:
 
 
 def table(found: Answer) -> str:
-    """Markdown: the figure, and one row for each setting beside the band and the original."""
+    """Markdown: the figure, and one row for each variant beside the band and the original."""
     scores = [s for s in SCORES if any(r.values.get(s) for r in found.results)]
     head = [
-        "setting",
+        "variant",
         *(TITLES[s] + ("†" if s in found.silent else "") for s in scores),
         COST,
         "in band",
@@ -420,7 +424,7 @@ def table(found: Answer) -> str:
 
 
 def _name(found: Answer, result: Result) -> str:
-    own = result.setting
+    own = result.variant
     return (
         f"{own.label}, {found.question.across} {own.column}" if found.question.across else own.label
     )
@@ -463,10 +467,10 @@ def draw(found: Answer) -> str:
         for s in scores
     ]
     if not found.question.across:
-        lines = [(r.setting.label, [r.values.get(s, []) for s in scores]) for r in found.results]
+        lines = [(r.variant.label, [r.values.get(s, []) for s in scores]) for r in found.results]
         return figures_of.strips(found.question.title, panels, lines)
     places = {
-        (r.setting.label, r.setting.column): [_spot(r, s) for s in scores] for r in found.results
+        (r.variant.label, r.variant.column): [_spot(r, s) for s in scores] for r in found.results
     }
     return figures_of.maps(found.question.title, panels, places, across=found.question.across)
 

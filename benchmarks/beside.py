@@ -227,27 +227,18 @@ def of_torchunlearn(place: Path) -> list[Pair]:
         loaders = {"Retain": Batches(few, 1), "Forget": Batches(data.forget, BATCH)}
         theirs.FisherForget(found.RobModel(model, CLASSES)).fit(loaders, alphas=[1e-6])
 
+    def pair(name: str, ours: str, **settings: Any) -> Pair:
+        return Pair(library, name, ours, 1, trainer(name, **settings))
+
     return [
-        Pair(library, "Finetune", f"finetune({PLAIN})", 1, trainer("Finetune")),
-        Pair(library, "L1Sparse", f"l1_sparse({PLAIN})", 1, trainer("L1Sparse")),
-        Pair(
-            library,
-            "NegGrad",
-            f"neg_grad_plus({PLAIN}, clip=0, forget_batch_size=14)",
-            1,
-            trainer("NegGrad", retain_lambda=0.95),
+        pair("Finetune", f"finetune({PLAIN})"),
+        pair("L1Sparse", f"l1_sparse({PLAIN})"),
+        pair(
+            "NegGrad", f"neg_grad_plus({PLAIN}, clip=0, forget_batch_size=14)", retain_lambda=0.95
         ),
-        Pair(
-            library,
-            "RandomLabel",
-            f"random_label({PLAIN}, clip=0)",
-            1,
-            trainer("RandomLabel", retain_lambda=0.5),
-        ),
-        Pair(
-            library, "BadTeacher", "bad_teacher(epochs=1, retain_share=1)", 1, trainer("BadTeacher")
-        ),
-        Pair(library, "SCRUB", f"scrub({PLAIN}, clip=0, msteps=1)", 1, trainer("SCRUB")),
+        pair("RandomLabel", f"random_label({PLAIN}, clip=0)", retain_lambda=0.5),
+        pair("BadTeacher", "bad_teacher(epochs=1, retain_share=1)"),
+        pair("SCRUB", f"scrub({PLAIN}, clip=0, msteps=1)"),
         Pair(
             library,
             "FisherForget",

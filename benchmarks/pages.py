@@ -1,7 +1,7 @@
 """Make the pages of the published results from their scores files alone.
 
-    python benchmarks/pages.py                  # all of them, with what stands in README.md and docs
-    python benchmarks/pages.py cifar10 cases    # those of some folders below benchmarks/results
+    python benchmarks/pages.py                     # all of them, with what stands in README.md and docs
+    python benchmarks/pages.py cifar10 requests    # those of some folders below benchmarks/results
 
 Tables give the mean ± standard deviation over training seeds. Colours of a figure are gaps to the
 retrained models in half-widths of their band: green in the band, orange above it, purple below it.
@@ -32,7 +32,7 @@ from eigenforget.report.cost import Share, shares
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.glossary import label as metric_label
 from eigenforget.report.pages import metric_audit, sequence
-from eigenforget.report.table import Reference, Table, build
+from eigenforget.report.table import OracleValues, Table, build
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -58,7 +58,7 @@ README_ROWS = {
     "muda": "`muda()`",
     "oracle": "**retrained without horses**",
 }
-CASE_SCORES = {
+REQUEST_SCORES = {
     "forget_accuracy": "forget acc.",
     "retain_accuracy": "retain acc.",
     "test_retain_accuracy": "test acc.",
@@ -66,7 +66,7 @@ CASE_SCORES = {
     "rmia_auc": "RMIA AUC",
     "relearn_10_auc": "relearning from 10",
 }
-CASES = {
+REQUESTS = {
     "by_group(group='patient100')": ("malaria_patient", "all cells of one patient"),
     "by_subclass(value='rocket')": (
         "cifar100_subclass",
@@ -186,11 +186,11 @@ def _counted(cell: str) -> float:
     return float(cell.split("/")[0]) if "/" in cell else -1.0
 
 
-def case_pages(folder: Path) -> None:
-    """summary.md and summary.svg of each case in a folder of its own."""
+def request_pages(folder: Path) -> None:
+    """summary.md and summary.svg of each request in a folder of its own."""
     for experiment in read_experiments(folder).values():
         studies = [study_of(records) for records in experiment.seeds]
-        name, what = CASES[request_of(studies)]
+        name, what = REQUESTS[request_of(studies)]
         first = studies[0].records[0]
         count = sum(r.role == "oracle" for r in studies[0].records)
         specs = ", ".join(f"`{first.job[key]['spec']}`" for key in ("data", "model", "recipe"))
@@ -198,14 +198,14 @@ def case_pages(folder: Path) -> None:
             f"`{request_of(studies)}` on {specs}; {len(studies)} training seed(s), "
             f"{count} retrained models. {first.claims[-1]}"
         )
-        text = f"# {name}: {what}\n\n{about}\n\n{case_table(studies)}\n\n## All columns\n\n{score_table(studies)}\n"
+        text = f"# {name}: {what}\n\n{about}\n\n{request_table(studies)}\n\n## All columns\n\n{score_table(studies)}\n"
         write_text(folder / name / "summary.md", text)
         write_text(folder / name / "summary.svg", draw(studies, f"{name}: {what}"))
 
 
-def case_table(studies: Sequence[Study]) -> str:
+def request_table(studies: Sequence[Study]) -> str:
     """A row for each model: mean value, gap in half-widths of the band, most frequent verdict."""
-    shown = {m: head for m, head in CASE_SCORES.items() if m in studies[0].table.reference}
+    shown = {m: head for m, head in REQUEST_SCORES.items() if m in studies[0].table.oracles}
     lines = [
         "Value, and how far it is from the mean of the retrained models in half-widths of their band (within ±1 is *in*).",
         "",
@@ -213,7 +213,7 @@ def case_table(studies: Sequence[Study]) -> str:
         "|---" * (len(shown) + 2) + "|",
     ]
     for name in names_of(studies):
-        cells = [case_cell(studies, name, metric) for metric in shown]
+        cells = [request_cell(studies, name, metric) for metric in shown]
         lines.append(
             f"| {spec_of(studies, name)} | {' | '.join(cells)} | {share_of(studies, name)} |"
         )
@@ -227,7 +227,7 @@ def spec_of(studies: Sequence[Study], name: str) -> str:
     return f"`{specs[0]}`" if specs else name
 
 
-def case_cell(studies: Sequence[Study], name: str, metric: str) -> str:
+def request_cell(studies: Sequence[Study], name: str, metric: str) -> str:
     """ "0.531 (+2.1, residual)"; for retrained models their band."""
     if name == "oracle":
         return band_cell(studies, metric, 3)
@@ -241,7 +241,7 @@ def case_cell(studies: Sequence[Study], name: str, metric: str) -> str:
 
 def band_cell(studies: Sequence[Study], metric: str, digits: int) -> str:
     """The retrained models' band, mean over the training seeds."""
-    found = [band for s in studies if (band := s.table.reference[metric].band) is not None]
+    found = [band for s in studies if (band := s.table.oracles[metric].band) is not None]
     if not found:
         return "–"
     mean, half = (statistics.fmean(getattr(b, end) for b in found) for end in ("mean", "half"))
@@ -257,34 +257,22 @@ def few_page(folder: Path) -> None:
     methods = list(dict.fromkeys(method_of(r) for r in runs))
     heads = {m: PANEL[m] for m in FEW_SCORES}
     tables = [
-        f"## {head}\n\n{few_reference(studies, metric)}\n\n{few_table(studies, methods, parts, metric)}"
+        f"## {head}\n\n{few_oracles(studies, metric)}\n\n{few_table(studies, methods, parts, metric)}"
         for metric, head in heads.items()
     ]
     tables.append(
         f"## Scores in band\n\nOf {', '.join(PANEL.values())}. Original: {in_band(studies, 'original')}.\n\n"
         + few_table(studies, methods, parts, None)
     )
-    reasons = sorted(
-        {
-            f"{method_of(r)}: {r.outcome.reason}"
-            for s in studies
-            for r in s.records
-            if r.outcome.status != "ok"
-        }
-    )
+    text = "\n\n".join([f"# Few retained data: {request_of(studies)}", few_about(studies), *tables])
+    reasons = {
+        f"{method_of(r)}: {r.outcome.reason}"
+        for s in studies
+        for r in s.records
+        if r.outcome.status != "ok"
+    }
+    refused = "\n".join(f"- {reason}" for reason in sorted(reasons)) or "none"
     specs = dict.fromkeys(r.job["method"]["spec"] for r in runs)
-    about = (
-        f'`npz(path="data/cifar10_10k.npz")`, {len(studies)} training seed(s), '
-        f"{sum(r.role == 'oracle' for r in first)} retrained "
-        f"models, which were trained on all {first[0].job['sizes']['retain']} retained samples. "
-        "Columns: the share of the retained data that a method may "
-        "use. Specs are those tuned with all of it, and none was tuned again. "
-        "The number of passes stays the same, so a method that counts them over the retained data makes fewer steps with less of it. "
-        "`delete`, `esc` and `gradient_ascent` never look at it. Cells with a mark ✓ lie in the band in which one more retrained model "
-        "lies with 95 % probability, on every seed."
-    )
-    refused = "\n".join(f"- {reason}" for reason in reasons) or "none"
-    text = "\n\n".join([f"# Few retained data: {request_of(studies)}", about, *tables])
     spelled = "\n".join(f"- `{spec}`" for spec in specs)
     write_text(
         folder / "summary.md",
@@ -302,7 +290,22 @@ def few_page(folder: Path) -> None:
     write_text(folder / "summary.svg", heatmap(title, columns, rows))
 
 
-def few_reference(studies: Sequence[Study], metric: str) -> str:
+def few_about(studies: Sequence[Study]) -> str:
+    """What the page is about, and how to read its tables."""
+    first = studies[0].records
+    return (
+        f'`npz(path="data/cifar10_10k.npz")`, {len(studies)} training seed(s), '
+        f"{sum(r.role == 'oracle' for r in first)} retrained "
+        f"models, which were trained on all {first[0].job['sizes']['retain']} retained samples. "
+        "Columns: the share of the retained data that a method may "
+        "use. Specs are those tuned with all of it, and none was tuned again. "
+        "The number of passes stays the same, so a method that counts them over the retained data makes fewer steps with less of it. "
+        "`delete`, `esc` and `gradient_ascent` never look at it. Cells with a mark ✓ lie in the band in which one more retrained model "
+        "lies with 95 % probability, on every seed."
+    )
+
+
+def few_oracles(studies: Sequence[Study], metric: str) -> str:
     """The original's value and the band of the retrained models."""
     original = statistics.fmean(s.value for s in standings(studies, "original", metric))
     return f"Original: {original:.4f}. Retrained models: {band_cell(studies, metric, 4)}."
@@ -462,7 +465,7 @@ PAGES: dict[str, Callable[[Path], Any]] = {
     "feature_maps": feature_picture,
     **dict.fromkeys(COMPARED, compared_page),
     "few_retain": few_page,
-    "cases": case_pages,
+    "requests": request_pages,
     "backdoor": backdoor_page,
     "plans/backdoor_digits": backdoor_page,
     "plans/backdoor_muda": backdoor_page,
@@ -557,8 +560,8 @@ def standings(studies: Sequence[Study], name: str, metric: str) -> list[Standing
     """Each model of that label beside the band of all retrained models of its seed."""
     found = []
     for study in studies:
-        reference: Reference | None = study.table.reference.get(metric)
-        band = None if reference is None else reference.band
+        oracles: OracleValues | None = study.table.oracles.get(metric)
+        band = None if oracles is None else oracles.band
         column = next((c for c in study.table.columns if c.name == metric), None)
         if band is None or column is None:
             continue

@@ -28,7 +28,7 @@ AVERAGED = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy", "svc_m
 HEAD = """\
 # Published, and ours
 
-Numbers of other papers beside ours, in the same columns. They are not of the same setting: ours are what fits two processor cores, and each section says what
+Numbers of other papers beside ours, in the same columns. The experiments are not the same: ours are what fits two processor cores, and each section says what
 differs and why. So compare the order of methods and the distance to retrained models, and not a number with a number. "Second hand" means
 that the numbers were taken from a summary of the paper and not checked against it.
 
@@ -96,8 +96,8 @@ def section(number: int, table: Mapping[str, Any]) -> str:
     lines = [
         f"## {number}. {table['title']}",
         "",
-        f"- Theirs: {table['source']}{hand}. {table['setting']}.",
-        f"- Ours: {setting_of(studies, table['ours'])}",
+        f"- Theirs: {table['source']}{hand}. {table['experiment']}.",
+        f"- Ours: {experiment_of(studies, table['ours'])}",
         "",
         *rows,
         "",
@@ -107,8 +107,8 @@ def section(number: int, table: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def setting_of(studies: Sequence[pages.Study], folder: str) -> str:
-    """Our setting in words, with a link to the results."""
+def experiment_of(studies: Sequence[pages.Study], folder: str) -> str:
+    """Our experiment in words, with a link to the results."""
     if not studies:
         return "nothing is committed yet."
     jobs = [study.records[0].job for study in studies]
@@ -136,7 +136,7 @@ def cell(studies: Sequence[pages.Study], name: str, column: Column) -> str:
         return "–"
     value, digits = column.scale * statistics.fmean(s.value for s in found), digits_of(column)
     if name == "oracle":
-        bands = [s.table.reference[column.score].band for s in own]
+        bands = [s.table.oracles[column.score].band for s in own]
         halves = [band.half for band in bands if band is not None]
         return f"{value:.{digits}f} ± {column.scale * statistics.fmean(halves):.{digits}f}"
     return f"{value:.{digits}f} ({statistics.fmean(s.units for s in found):+.1f})"

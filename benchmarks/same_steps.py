@@ -822,9 +822,8 @@ def lotus(side: Side) -> nn.Module:
     module.args = Namespace(
         lr=1e-3, weight_decay=5e-4, alpha=2.0, probTransformer="gumbel-softmax", cudnn="slow"
     )
-    sets = loaders(side)
     parent = Namespace(
-        dl=sets,
+        dl=loaders(side),
         batch_size=BATCH,
         num_classes=CLASSES,
         model=side.model,
@@ -1030,7 +1029,7 @@ CHECKS = (
         cadet("KGLTop5"),
     ),
     Check(
-        "sfr_on(rounds=2, retain_steps=5, alpha=1, adaptive=0.5, estimator='batch', lr=0.01, "
+        "sfr_on(forget_steps=2, retain_steps=5, alpha=1, adaptive=0.5, estimator='batch', lr=0.01, "
         "nesterov=False, schedule='cosine', batch_size=32)",
         "K1nght/Unified-Unlearning-w-Remain-Geometry",
         "Classification/unlearn/sfron.py",

@@ -51,7 +51,7 @@ class Judged(NamedTuple):
     """One decision of the study.
 
     Attributes:
-        setting: Data and request.
+        experiment: Data and request.
         count: How many retrained models it was compared with.
         draw: Number of the draw.
         group: What the model is.
@@ -60,7 +60,7 @@ class Judged(NamedTuple):
         decision: Why.
     """
 
-    setting: str
+    experiment: str
     count: int
     draw: int
     group: str
@@ -87,20 +87,20 @@ class Rate(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The measured models of a setting: their scores by group and name, and ranges of scores."""
+    """The measured models of an experiment: their scores by group and name, and ranges of scores."""
 
-    setting: str
+    experiment: str
     scores: Mapping[str, Mapping[str, Scores]]
     spans: Mapping[str, tuple[float | None, float | None]]
 
     @classmethod
-    def of(cls, setting: str, records: Sequence[RunRecord]) -> Candidates:
+    def of(cls, experiment: str, records: Sequence[RunRecord]) -> Candidates:
         """Those of the records that have a result."""
         found: dict[str, dict[str, Scores]] = defaultdict(dict)
         for r in records:
             if r.scores:
                 found[group_of(r)][r.name] = estimates(r)
-        return cls(setting, found, {s.name: s.range for r in records for s in r.scores})
+        return cls(experiment, found, {s.name: s.range for r in records for s in r.scores})
 
     @property
     def kind(self) -> RequestKind:
@@ -133,14 +133,14 @@ def judge(
     retrained models that were not drawn.
 
     Args:
-        studies: Records by setting.
+        studies: Records by experiment.
         draws: Draws for each number of retrained models.
         counts: Numbers of retrained models.
     """
     return [
         found
-        for number, (setting, records) in enumerate(studies.items())
-        for candidates in [Candidates.of(setting, records)]
+        for number, (experiment, records) in enumerate(studies.items())
+        for candidates in [Candidates.of(experiment, records)]
         for count in counts
         for draw in range(draws)
         for found in _judged(candidates, number, count, draw)
@@ -174,7 +174,7 @@ def _judged(candidates: Candidates, number: int, count: int, draw: int) -> Itera
     ]
     for group, name, model in models:
         found = decide(model, beside)
-        yield Judged(candidates.setting, count, draw, group, name, outcome_of(found), found)
+        yield Judged(candidates.experiment, count, draw, group, name, outcome_of(found), found)
 
 
 def seed_of(name: str) -> int:
@@ -212,7 +212,7 @@ def rate(judged: Sequence[Judged], *outcomes: VerdictOutcome) -> Rate | None:
     if not judged:
         return None
     value = sum(j.outcome in outcomes for j in judged) / len(judged)
-    models = len({(j.setting, j.name) for j in judged})
+    models = len({(j.experiment, j.name) for j in judged})
     low, high = stats.binomtest(round(value * models), models).proportion_ci(method="wilson")
     return Rate(value, min(low, value), max(high, value), models, len(judged))
 

@@ -45,7 +45,7 @@ SKIPPED = (
 and what is dear and decides nothing."""
 
 
-class Setting(NamedTuple):
+class ExperimentSpec(NamedTuple):
     """Data, model, recipe and request of one part of the study.
 
     Attributes:
@@ -74,43 +74,45 @@ _FEWER: dict[str, int] = {"seeds": 2, "originals": 4}
 _ONE: dict[str, int] = {"seeds": 1, "originals": 4}
 _SOME = "random_label(epochs=10, batch_size=64)"
 
-SETTINGS = (
-    Setting(
+EXPERIMENTS = (
+    ExperimentSpec(
         "digits, a class",
         "class",
         _specs(DIGITS, "small_resnet(width=8)", "epochs=10, batch_size=64", "by_class(label=3)"),
         **_FEWER,
     ),
-    Setting(
+    ExperimentSpec(
         "digits, a class, perceptron", "class", _specs(DIGITS, MLP, _SHORT, "by_class(label=3)")
     ),
-    Setting(
+    ExperimentSpec(
         "digits, a sub-class",
         "samples",
         _specs(PAIRS, MLP, _SHORT, 'by_subclass(column="digit", value=3)'),
         strong=_SOME,
     ),
-    Setting(
+    ExperimentSpec(
         "digits with wrong labels, a random tenth",
         "samples",
         _specs(NOISY, MLP, _LONG, "at_random(fraction=0.1)"),
         strong=_SOME,
     ),
-    Setting(
+    ExperimentSpec(
         "digits, a random tenth",
         "samples",
         _specs(DIGITS, MLP, _SHORT, "at_random(fraction=0.1)"),
         strong=_SOME,
     ),
-    Setting("images, a class", "class", _specs(IMAGES, CONV, _CONV, "by_class(label=1)"), **_ONE),
-    Setting(
+    ExperimentSpec(
+        "images, a class", "class", _specs(IMAGES, CONV, _CONV, "by_class(label=1)"), **_ONE
+    ),
+    ExperimentSpec(
         "images, a sub-class",
         "samples",
         _specs(IMAGES, CONV, _CONV, 'by_subclass(column="fine", value="sunflower")'),
         strong=_SOME,
         **_ONE,
     ),
-    Setting(
+    ExperimentSpec(
         "images, a random tenth",
         "samples",
         _specs(IMAGES, CONV, _CONV, "at_random(fraction=0.1)"),
@@ -121,10 +123,10 @@ SETTINGS = (
 
 
 class StudyModel(NamedTuple):
-    """A model of a setting.
+    """A model of an experiment.
 
     Attributes:
-        name: Unique in the setting: "GROUP SEED".
+        name: Unique in the experiment: "GROUP SEED".
         group: What it is, such as "oracle" or "head_mask".
         seed: Training seed.
         role: In records.
@@ -145,20 +147,20 @@ class StudyModel(NamedTuple):
 
 @dataclass(frozen=True)
 class Models:
-    """All models of a setting.
+    """All models of an experiment.
 
     Args:
-        setting: The setting.
+        spec: The experiment.
         store: Where originals and retrained models are kept and found again.
     """
 
-    setting: Setting
+    spec: ExperimentSpec
     store: Path
 
     @cached_property
     def experiment(self) -> Experiment:
         """Data, model, recipe and request."""
-        return Experiment.parse(self.setting.specs, Engine(device="cpu"))
+        return Experiment.parse(self.spec.specs, Engine(device="cpu"))
 
     @cached_property
     def panel(self) -> Panel:
@@ -167,11 +169,11 @@ class Models:
 
     def trained(self) -> Iterator[Callable[[], ModelAndCost]]:
         """All that is trained from scratch."""
-        for seed in range(self.setting.originals):
+        for seed in range(self.spec.originals):
             yield lambda seed=seed: self._trained("original", seed)
         for seed in ORACLE_SEEDS:
             yield lambda seed=seed: self._trained("oracle", seed)
-        for seed in range(self.setting.seeds):
+        for seed in range(self.spec.seeds):
             yield lambda seed=seed: self._trained("oracle", 200 + seed)
             for part in PARTS:
                 yield lambda seed=seed, part=part: self._partly(part, seed)
@@ -181,10 +183,10 @@ class Models:
         for seed in ORACLE_SEEDS:
             make = lambda seed=seed: self._trained("oracle", seed)
             yield StudyModel(f"oracle {seed}", "oracle", seed, "oracle", make)
-        for seed in range(self.setting.originals):
+        for seed in range(self.spec.originals):
             make = lambda seed=seed: self._trained("original", seed)
             yield StudyModel(f"original {seed}", "original", seed, "original", make)
-        for seed in range(self.setting.seeds):
+        for seed in range(self.spec.seeds):
             yield from self._of_seed(seed)
 
     def record(self, model: StudyModel) -> RunRecord:
@@ -219,7 +221,7 @@ class Models:
     def _methods(self) -> Iterator[tuple[str, str]]:
         for epochs in (1, 4, 16):
             yield f"finetune {epochs}", f"finetune(epochs={epochs}, batch_size=64)"
-        yield "strong", self.setting.strong
+        yield "strong", self.spec.strong
         yield "scrub", "scrub(lr=0.01, batch_size=64)"
         yield "neg_grad_plus", "neg_grad_plus(batch_size=64)"
 
@@ -232,7 +234,7 @@ class Models:
 
     def _average(self, part: float, seed: int) -> ModelAndCost:
         """1 − part of the original's weights and part of the unlearned model's."""
-        made = self._unlearned(self.setting.strong, seed)
+        made = self._unlearned(self.spec.strong, seed)
         ours = made.model.state_dict()
         other = self._trained("original", seed).model.state_dict()
         mixed = {

@@ -74,7 +74,7 @@ def page(
     candidates: Sequence[Candidates], judged: Sequence[Judged], further: Sequence[str] = ()
 ) -> str:
     """summary.md."""
-    far = [c.setting for c in candidates if differs(c)]
+    far = [c.experiment for c in candidates if differs(c)]
     parts = [
         "# Study of the verdict",
         ABOUT,
@@ -100,7 +100,7 @@ def bounds(judged: Sequence[Judged], far: Sequence[str]) -> list[Bound]:
         far: Experiments in which features of originals and retrained models differ.
     """
     oracles = [j for j in judged if j.group == "oracle"]
-    enough = [j for j in oracles if j.count >= 5 and j.setting in far]
+    enough = [j for j in oracles if j.count >= 5 and j.experiment in far]
     own = [
         ("of retrained models at least 95 % are like a retrained model or cannot be told", oracles, RETRAINED, 0.95, 1.0),
         ("of retrained models at most 1 % still remember", oracles, ("still remembers",), 0.0, 0.01),
@@ -114,7 +114,7 @@ def bounds(judged: Sequence[Judged], far: Sequence[str]) -> list[Bound]:
             Bound(text, all(low <= s.value <= high for s in known), ", ".join(map(str, known)))
         )
     passed = [j for j in judged if j.group in CHEATS and j.outcome == "like a retrained model"]
-    names = sorted({f"{j.name} ({j.setting}, {j.count})" for j in passed})
+    names = sorted({f"{j.name} ({j.experiment}, {j.count})" for j in passed})
     cheats = sum(j.group in CHEATS for j in judged)
     measured = f"{len(passed)} of {cheats}" + (f": {', '.join(names)}" if names else "")
     return [*found, Bound("originals, copies and controls never pass", not passed, measured)]
@@ -133,7 +133,7 @@ def experiments_table(candidates: Sequence[Candidates]) -> str:
         words = ", ".join(f"{label(n)} {apart[n]:.1f}" for n in best)
         models = sum(len(of) for of in found.scores.values())
         lines.append(
-            f"| {found.setting} | {models} | {words} | {'yes' if differs(found) else 'hardly'} |"
+            f"| {found.experiment} | {models} | {words} | {'yes' if differs(found) else 'hardly'} |"
         )
     return "\n".join(lines)
 
@@ -162,10 +162,10 @@ def _outcome_table(judged: Sequence[Judged], *, by_group: bool) -> str:
     """A row for each experiment (and group), a column for each number of retrained models."""
     head = ["experiment", *(["model"] if by_group else []), *(f"{n} retrained" for n in COUNTS)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for setting, group in dict.fromkeys((j.setting, j.group) for j in judged):
-        of = [j for j in judged if j.setting == setting and j.group == group]
+    for experiment, group in dict.fromkeys((j.experiment, j.group) for j in judged):
+        of = [j for j in judged if j.experiment == experiment and j.group == group]
         cells = [_shares([j for j in of if j.count == n]) for n in COUNTS]
-        names = [setting, *([name_of(group)] if by_group else [])]
+        names = [experiment, *([name_of(group)] if by_group else [])]
         lines.append(f"| {' | '.join([*names, *cells])} |")
     return "\n".join(lines) + "\n\nIn %, most frequent first."
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from cyclopts import App
 from verdict_analysis import Candidates, Published, differs, judge, judge_published
-from verdict_models import SETTINGS, Models, StudyModel, write_data
+from verdict_models import EXPERIMENTS, Models, StudyModel, write_data
 from verdict_pages import figure, page, published_sections
 
 from eigenforget import record
@@ -61,8 +61,8 @@ def judge_all(*, draws: int = 40) -> None:
     before = json.loads((RESULTS / "old_verdicts.json").read_text(encoding="utf-8"))
     further = published_sections(before, list(published()))
     write_text(RESULTS / "summary.md", page(candidates, judged, further))
-    far = [c.setting for c in candidates if differs(c)]
-    shown = [j for j in judged if j.setting in far]
+    far = [c.experiment for c in candidates if differs(c)]
+    shown = [j for j in judged if j.experiment in far]
     title = "What the verdict says, where features of originals and retrained models differ"
     write_text(RESULTS / "summary.svg", figure(shown, title))
 
@@ -83,36 +83,36 @@ def published() -> Iterator[Published]:
 
 
 @app.command
-def measure(settings: tuple[int, ...] = (), *, train_only: bool = False) -> None:
+def measure(experiments: tuple[int, ...] = (), *, train_only: bool = False) -> None:
     """Trains and measures what is missing, and writes the scores file once all is there.
 
     Args:
-        settings: Numbers of the settings, from 0; all by default.
+        experiments: Numbers of the experiments, from 0; all by default.
         train_only: Only fill the store of originals and retrained models.
     """
     torch.set_num_threads(1)
     write_data(DATA)
-    for number in settings or range(len(SETTINGS)):
-        models = Models(SETTINGS[number], STORE)
-        print(models.setting.name, flush=True)
+    for number in experiments or range(len(EXPERIMENTS)):
+        models = Models(EXPERIMENTS[number], STORE)
+        print(models.spec.name, flush=True)
         if not train_only:
             everything(models)
             continue
         for train in models.trained():
             train()
-    if not settings and not train_only:
+    if not experiments and not train_only:
         RESULTS.mkdir(parents=True, exist_ok=True)
-        write_scores_file(RESULTS, {s.name: everything(Models(s, STORE)) for s in SETTINGS})
+        write_scores_file(RESULTS, {s.name: everything(Models(s, STORE)) for s in EXPERIMENTS})
 
 
 def everything(models: Models) -> list[RunRecord]:
-    """The records of all models of a setting."""
+    """The records of all models of an experiment."""
     return [measured(models, model) for model in models.all()]
 
 
 def measured(models: Models, model: StudyModel) -> RunRecord:
     """The record of a model, made now if it is not there."""
-    folder = WORK / f"scores-{SCORING_REVISION}" / slug(models.setting.name)
+    folder = WORK / f"scores-{SCORING_REVISION}" / slug(models.spec.name)
     path = folder / f"{slug(model.name)}.json"
     if path.exists():
         return record.read(path)

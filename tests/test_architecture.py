@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import eigenforget
+from eigenforget.cli import COMMANDS
 from tests.test_names import tree_of
 
 ROOT = Path(eigenforget.__file__).parent
@@ -105,6 +106,19 @@ def test_imports_come_from_lower_floors(path: Path) -> None:
         assert LEVEL[other] < LEVEL[own], f"{path.relative_to(ROOT)} imports {other}"
 
 
+def test_every_module_is_imported_somewhere() -> None:
+    """By another module, as a command, or under its name in a string that is imported late."""
+    used = {"eigenforget", "eigenforget.cli.__main__"}  # what Python itself runs
+    used |= {f"eigenforget.cli.{command}" for command in COMMANDS}
+    for name, path in MODULES.items():
+        used |= modules_of(path) - {name}
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used |= {node.value.partition(":")[0]} & set(MODULES)
+    packages = {name.rpartition(".")[0] for name in used}
+    assert set(MODULES) - used - packages == set()
+
+
 def test_no_circle_of_modules() -> None:
     graph = {name: modules_of(path) - {name} for name, path in MODULES.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
@@ -189,7 +203,7 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
                 assert said.endswith(" is not None"), f"{path.name}:{node.lineno} asserts {said}"
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
-                # A bench runs methods of anyone: whatever one raises is on record as its cell's
+                # A bench runs methods of anyone: whatever one raises is on record as its job's
                 # failure, and the others go on. A file of the user's own is run when it is
                 # imported.
                 place = f"{path.parent.name}/{path.name}"
@@ -211,8 +225,15 @@ def test_only_one_place_seeds_torch() -> None:
             assert allowed or word not in path.read_text(encoding="utf-8"), f"{word} in {path}"
 
 
+REPOSITORY = Path(__file__).parent.parent
+BESIDE = [
+    p for name in ("benchmarks", "fuzz", "examples") for p in (REPOSITORY / name).rglob("*.py")
+]
+
+
 def test_functions_stay_small() -> None:
-    for path in FILES:
+    """Counted is the body: options and their help stand in a signature, which may be long."""
+    for path in (*FILES, *BESIDE):
         for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 first = (
@@ -227,7 +248,7 @@ def test_command_line_starts_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-PAGE = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_the_page_names_the_entries_and_the_floors() -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 import eigenforget
 
@@ -75,6 +82,139 @@ def test_types_are_nouns() -> None:
                 assert bare not in words and (
                     not participle or bare in {"Diverged", "Refused", "Masked", "Seed"}
                 ), f"{place(path)}: {node.name}"
+
+
+class Word(NamedTuple):
+    """A word that names something else than what we call it.
+
+    Attributes:
+        pattern: Its regular expression.
+        instead: What we say.
+        idioms: Plain English with it, which stays; each with its reason where that is not plain.
+        under: Where the word is forbidden; everywhere by default.
+    """
+
+    pattern: str
+    instead: str
+    idioms: str = ""
+    under: str = ""
+
+
+WORDS = (
+    Word(
+        r"references?",
+        "oracle, or retrained model",
+        r"\"reference\"",  # the value of `better` in records, whose digests hold it
+    ),
+    Word(
+        r"rounds?",
+        "epoch, step, or what is counted",
+        # of numbers: to round, and round numbers or brackets
+        r"round\(|round weights|may round|(?:products|processors) round|rounds? (?:each|to|past|apart|away|ends?|line"
+        r"|numbers?|ones|differently)|(?:way|it) round|round-trip|\| round \|",
+    ),
+    Word(r"cycles?", "epoch", r"one-cycle"),  # the schedule's own name
+    Word(
+        r"cases?",
+        "experiment, study, or what it is",
+        r"worst[- ]case|in any case|(?:lower|upper) case|hundred cases",
+    ),
+    Word(r"cells?", "job", r"'cell'|\.cells|for .*cell", under="experiments/"),
+    Word(r"problems?", "experiment", r"bilevel problem", under="experiments/"),
+    Word(r"the rest(?! of)", "retain set, or the others"),
+    Word(r"the forgotten(?! (?:class|data|row|sample|training))", "forget set"),
+    Word(r"what is kept", "retain set"),
+    Word(r"(?:forgotten|forgetting|retained|held|kept) set", "forget set, or retain set"),
+    Word(r"halves of the band", "half-widths"),
+)
+"""Design, section 2: one name for one thing. A page, a docstring, a message, a comment or a name
+that has the word says what we say instead."""
+
+
+def texts_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of what people read in a source file: its strings, comments and names."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # A string that is one name is a value of the program, not a text.
+            yield node.lineno, "" if node.value.isidentifier() else node.value
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.lineno, spaced(node.name)
+        elif isinstance(node, ast.arg):
+            yield node.lineno, spaced(node.arg)
+        elif isinstance(node, ast.AnnAssign):
+            yield node.lineno, spaced(ast.unparse(node.target))
+    lines: list[tuple[int, str]] = []
+    with io.StringIO(path.read_text(encoding="utf-8")) as text:
+        for token in tokenize.generate_tokens(text.readline):
+            if token.type == tokenize.COMMENT:
+                lines.append((token.start[0], token.string.lstrip("# ")))
+    yield from ((line, f"{said} {_after(line, lines)}") for line, said in lines)
+
+
+def _after(line: int, comments: list[tuple[int, str]]) -> str:
+    """The first word of the comment on the next line, into which a phrase may run."""
+    return next((said.split(" ")[0] for at, said in comments if at == line + 1), "")
+
+
+def spaced(name: str) -> str:
+    """The words of a name: a method's `batch_size`, or `WorstCase`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").strip()
+
+
+def faults(text: str, place: str) -> list[str]:
+    """The words in a text that we do not use there."""
+    text = " ".join(text.split())
+    found = []
+    for word in WORDS:
+        own = re.sub(word.idioms, "", text, flags=re.IGNORECASE) if word.idioms else text
+        if word.under in place and (hit := re.search(rf"\b{word.pattern}\b", own, re.IGNORECASE)):
+            found.append(f"{place}: {hit[0]!r} in {own[max(0, hit.start() - 40) :][:90]!r}")
+    return found
+
+
+def test_one_word_for_one_thing_in_the_source() -> None:
+    for path in FILES:
+        for line, text in texts_of(path):
+            assert faults(text, place(path)) == [], f"line {line}"
+
+
+REPOSITORY = TESTS.parent
+PAGES = (
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "report" / "pages").glob("*.jinja")),
+)
+"""Decisions and the change log are history: they say what things were called."""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_one_word_for_one_thing_on_the_pages(path: Path) -> None:
+    text = re.sub(r"\]\([^)]*\)", "]", path.read_text(encoding="utf-8"))  # without addresses
+    for paragraph in text.split("\n\n"):
+        assert faults(paragraph, path.name) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "count"),
+    [
+        ("needs 1 retrained reference model, got 0", 1),
+        ("mean over the references, that of z", 1),
+        ('better = "reference" means closest', 0),
+        ("rounds of steps; each begins a fresh order", 1),
+        ("each round unlearns once, and a later round may only find a harder set", 1),
+        ("| every 2 rounds | 0.975 |", 1),
+        ("what rounds to no sample; round numbers", 0),
+        ("looks at the case, which has the records", 1),
+        ("loss in the worst case, in any case", 0),
+        ("retain_steps of descent on the rest.", 1),
+        ("what comes before, and the rest of the network", 0),
+        ("Share at which the forgotten counts as relearned.", 1),
+        ("of the forgotten classes and the forgotten samples", 0),
+        ("take nothing from what is kept.", 1),
+    ],
+)
+def test_the_words_are_found_and_idioms_are_not(old: str, count: int) -> None:
+    assert len(faults(old, "experiments/a.py")) == count
 
 
 def test_no_module_reads_the_private_names_of_another() -> None:

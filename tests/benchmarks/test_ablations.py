@@ -48,7 +48,7 @@ Values = Callable[[MethodJob], dict[str, float]]
 
 
 def paper(**fields: Any) -> str:
-    """How a record spells a setting of MUDA."""
+    """How a record spells a variant of MUDA."""
     return spell(MUDA(recipe="paper", **fields))
 
 
@@ -65,7 +65,7 @@ def record(
 
 
 def steady(method_job: MethodJob) -> dict[str, float]:
-    """Values that depend on the setting and the training seed only."""
+    """Values that depend on the variant and the training seed only."""
     size = sum(map(ord, spell(method_job.method))) % 97 / 1000 + method_job.retain_fraction / 100
     return {
         name: value + size + 0.001 * method_job.study.seed
@@ -79,24 +79,24 @@ def records(
     """By request, for each training seed what a bench would write. changes: of the resolved fields
     of every MUDA.
     """
-    settings: dict[str, dict[int, list[MethodJob]]] = {}
+    experiments: dict[str, dict[int, list[MethodJob]]] = {}
     for method_job in jobs:
-        settings.setdefault(spell(method_job.study.request), {}).setdefault(
+        experiments.setdefault(spell(method_job.study.request), {}).setdefault(
             method_job.study.seed, []
         ).append(method_job)
     return {
         request: [_seed(of, values, changes) for of in seeds.values()]
-        for request, seeds in settings.items()
+        for request, seeds in experiments.items()
     }
 
 
 def _seed(jobs: Sequence[MethodJob], values: Values, changes: dict[str, Any]) -> list[RunRecord]:
-    setting = jobs[0].study
+    study = jobs[0].study
     specs = {
-        name: {"spec": spell(getattr(setting, name))}
+        name: {"spec": spell(getattr(study, name))}
         for name in ("data", "model", "recipe", "request")
     }
-    job: dict[str, Any] = {**specs, "seed": setting.seed}
+    job: dict[str, Any] = {**specs, "seed": study.seed}
     found = [record("original", "original", ORIGINAL, job, 90.0)]
     found += [
         record(f"oracle {i}", "oracle", {n: v[i] for n, v in ORACLES.items()}, job, 100.0)
@@ -115,7 +115,7 @@ def _seed(jobs: Sequence[MethodJob], values: Values, changes: dict[str, Any]) ->
             **job,
             "method": method,
             "retain_fraction": method_job.retain_fraction,
-            "cell": method_job.digest,
+            "digest": method_job.digest,
         }
         found.append(record(f"{method_job.name} {i}", "unlearned", values(method_job), own, 25.0))
     return found
@@ -137,7 +137,7 @@ def band(name: str) -> tuple[float, float]:
     return max(0.0, fmean(known) - half), min(1.0, fmean(known) + half)
 
 
-def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_plan(
+def test_every_job_of_the_plan_answers_a_question_and_every_variant_is_in_the_plan(
     plan: Plan,
 ) -> None:
     seeds = records(plan.jobs)
@@ -146,25 +146,25 @@ def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_p
         of = seeds[question.request]
         shown[question.key] = ablations.answer(question, of).seeds
         for rows in of:
-            for setting in question.settings:
-                fitting = [r for r in rows if ablations.fits(setting, r, rows)]
+            for variant in question.variants:
+                fitting = [r for r in rows if ablations.fits(variant, r, rows)]
                 assert len({canonical(r.job["method"]["resolved"]) for r in fitting}) <= 1, (
-                    f"{question.key}, {setting}: two settings fit"
+                    f"{question.key}, {variant}: two variants fit"
                 )
-                used |= {r.job["cell"] for r in fitting}
+                used |= {r.job["digest"] for r in fitting}
     assert {c.digest for c in plan.jobs} == used
     assert shown["weight"] == (0,) and shown["parts"] == shown["rates"] == (0, 1)
     assert shown["stability"] == (0, 1, 2, 3, 4) and shown["stability_second_class"] == (0, 1, 2)
 
 
-def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
+def test_a_variant_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
     rows = records(plan.jobs)["by_class(label=3)"][0]
 
-    def found(setting: Any, among: Sequence[RunRecord] = rows) -> list[str]:
+    def found(variant: Any, among: Sequence[RunRecord] = rows) -> list[str]:
         return [
             f"{r.job['method']['spec']} {r.job['retain_fraction']:g}"
             for r in among
-            if ablations.fits(setting, r, among)
+            if ablations.fits(variant, r, among)
         ]
 
     assert found(ablations._muda("", w_da=0)) == [f"{paper(w_da=0.0)} 1"]
@@ -174,8 +174,8 @@ def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
     assert found(ablations._muda("", steps=1, alternations=160)) == [
         f"{paper(alternations=160, steps=1)} 1"
     ]
-    assert found(ablations.Setting("", {}, fraction=0.05)) == [f"{paper()} 0.05"]
-    assert found(ablations.Setting("", {"lr": 0.001}, "gradient_ascent")) == [
+    assert found(ablations.Variant("", {}, fraction=0.05)) == [f"{paper()} 0.05"]
+    assert found(ablations.Variant("", {"lr": 0.001}, "gradient_ascent")) == [
         "gradient_ascent(lr=0.001) 1"
     ]
     assert found(ablations._muda("", w_da=0.7)) == []
@@ -198,7 +198,7 @@ def _with(r: RunRecord, **fields: Any) -> RunRecord:
 
 
 def two(plan: Plan, first: dict[str, float], second: dict[str, float], key: str = "refresh") -> Any:
-    """The answer where "every round" has these values on the two seeds, and every other setting the
+    """The answer where "every alternation" has these values on the two seeds, and every other variant the
     original's.
     """
 
@@ -225,8 +225,8 @@ def test_tables_say_mean_spread_and_what_is_in_band(plan: Plan) -> None:
         for line in lines
         if line.startswith("| ")
     }
-    head = cells["setting"]
-    row = dict(zip(head, cells["every round"], strict=True))
+    head = cells["variant"]
+    row = dict(zip(head, cells["every alternation"], strict=True))
     assert row["DA"] == f"0.985 ± {stdev((0.98, 0.99)):.3f} ✓†", (
         "in band on both seeds, and trained on"
     )
@@ -246,12 +246,14 @@ def test_extremes_of_the_seeds_are_told_where_a_question_asks_for_them(plan: Pla
     assert "0.660 (0.500 to 0.700)†" in row and "1.2/3 (1 to 2)" in row
 
 
-def test_a_setting_without_a_result_is_named_with_its_reason(plan: Plan) -> None:
+def test_a_variant_without_a_result_is_named_with_its_reason(plan: Plan) -> None:
     seeds = records(plan.jobs)["by_class(label=3)"]
     found = ablations.answer(
         ask("refresh"), [[_without_result(r, paper(refresh=5)) for r in of] for of in seeds]
     )
-    assert found.seeds == (0, 1) and "- every 5 rounds: it said no\n" in ablations.table(found)
+    assert found.seeds == (0, 1) and "- every 5 alternations: it said no\n" in ablations.table(
+        found
+    )
     assert ablations.draw(found).count("no result") == len(ORACLES) + 1
 
 
@@ -355,7 +357,7 @@ def test_a_map_has_each_value_at_its_row_and_column_and_the_mean_gap_of_the_seed
     result = next(
         r
         for r in two(plan, {"lp_forget": 0.8}, {"lp_forget": 0.9}).results
-        if r.setting.label == "every round"
+        if r.variant.label == "every alternation"
     )
     gaps = [(v - fmean(ORACLES["lp_forget"])) / _half() for v in (0.8, 0.9)]
     assert ablations._spot(result, "lp_forget") == pytest.approx((0.85, fmean(gaps)))
@@ -400,7 +402,7 @@ def test_what_cannot_be_told_is_refused(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="has no records of methods"):
         ablations.main(tmp_path, page=page, figures=tmp_path / "figures")
     some = [c for c in plan.jobs if not spell(c.method).startswith("finetune")]
-    with pytest.raises(SystemExit, match="no training seed has all 7 settings of 'parts'"):
+    with pytest.raises(SystemExit, match="no training seed has all 7 variants of 'parts'"):
         ablations.main(
             write_folder(tmp_path / "some", records(some)), page=page, figures=tmp_path / "figures"
         )

@@ -88,7 +88,7 @@ def test_every_plan_can_be_read(name: str) -> None:
         ("compare_cifar10_class", "compare_cifar10_class"),
         ("compare_cifar10_random", "compare_cifar10_random"),
         ("few_retain", "few_retain"),
-        ("cases", "cases"),
+        ("requests", "requests"),
         ("backdoor", "backdoor"),
     ],
 )

@@ -38,7 +38,7 @@ def test_every_row_has_a_number_for_each_column_and_names_a_model_of_ours(
     for row in table["rows"]:
         assert len(row["printed"]) == len(table["columns"])
         assert row.get("name", "oracle") in known
-    assert table["why"] and table["source"] and table["setting"]
+    assert table["why"] and table["source"] and table["experiment"]
 
 
 def test_a_cell_is_the_mean_over_training_seeds_and_its_gap() -> None:
@@ -47,7 +47,7 @@ def test_a_cell_is_the_mean_over_training_seeds_and_its_gap() -> None:
     for study in studies:
         of = {r.name: {s.name: s.value for s in r.scores} for r in study.records}
         oracles = [of[name] for name in of if name.startswith("oracle")]
-        mine, band = of["neg_grad_plus"], study.table.reference["da"].band
+        mine, band = of["neg_grad_plus"], study.table.oracles["da"].band
         values.append(mine["da"])
         centres.append(sum(o["da"] for o in oracles) / len(oracles))
         halves.append(band.half)

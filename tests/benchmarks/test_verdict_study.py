@@ -38,7 +38,7 @@ def judged() -> tuple[analysis.Judged, ...]:
 @cache
 def far() -> tuple[str, ...]:
     candidates = [analysis.Candidates.of(*item) for item in studies().items()]
-    return tuple(c.setting for c in candidates if analysis.differs(c))
+    return tuple(c.experiment for c in candidates if analysis.differs(c))
 
 
 def share(
@@ -47,14 +47,14 @@ def share(
     of = [
         j
         for j in judged()
-        if j.group == group and j.count >= least and (not only or j.setting in only)
+        if j.group == group and j.count >= least and (not only or j.experiment in only)
     ]
     found = analysis.rate(of, *outcomes)
     assert found is not None
     return found.value
 
 
-def test_every_setting_has_two_dozen_retrained_models_and_every_control() -> None:
+def test_every_experiment_has_two_dozen_retrained_models_and_every_control() -> None:
     for records in studies().values():
         groups = [analysis.group_of(r) for r in records]
         assert groups.count("oracle") >= 24 and groups.count("original") >= 3
@@ -92,10 +92,10 @@ def test_models_between_are_ordered_as_they_lie(path: tuple[str, ...]) -> None:
     assert all(after <= before + 0.05 for before, after in pairwise(shares))
 
 
-def test_the_page_has_a_row_for_every_setting_and_bound() -> None:
+def test_the_page_has_a_row_for_every_experiment_and_bound() -> None:
     candidates = [analysis.Candidates.of(*item) for item in studies().items()]
     text = pages.page(candidates, judged())
-    assert all(f"| {setting} |" in text for setting in studies())
+    assert all(f"| {experiment} |" in text for experiment in studies())
     assert all(bound.text in text for bound in pages.bounds(judged(), far()))
 
 
@@ -114,5 +114,5 @@ def test_a_rate_counts_each_model_once_in_its_interval() -> None:
     many = [j for j in judged() if j.group == "original"]
     found = analysis.rate(many, "like a retrained model")
     assert found is not None and found.decisions == len(many)
-    assert found.models == len({(j.setting, j.name) for j in many}) < found.decisions
+    assert found.models == len({(j.experiment, j.name) for j in many}) < found.decisions
     assert found.low == 0 < found.high

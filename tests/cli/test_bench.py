@@ -29,7 +29,7 @@ def test_results_are_written_while_the_bench_runs(tmp_path: Path) -> None:
 
     bench.run(bench.outline(), lambda stage, total: done)
     assert rows[2] == 1 and 1 < rows[3] < rows[4] < rows[5], (
-        "three models, the retrained models' scores, and then each cell's"
+        "three models, the retrained models' scores, and then each job's"
     )
     late = Refresher(bench, tmp_path / "late")
     late()

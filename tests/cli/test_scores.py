@@ -150,8 +150,8 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
             "--score loss takes one trained model; give its checkpoint",
         ),
         (
-            ("scores", original, "--score", "loss", "--n", 20, "--rounds", 1, "--out", "s.csv"),
-            "--n and --rounds belong to --score worst_case, not to loss",
+            ("scores", original, "--score", "loss", "--n", 20, "--sets", 1, "--out", "s.csv"),
+            "--n and --sets belong to --score worst_case, not to loss",
         ),
         (
             (*anew, "--method", "identity()", "--out", "s.csv"),
@@ -191,7 +191,7 @@ def test_the_worst_case_is_searched_from_the_checkpoint_and_forgotten(
     original: Path, tmp_path: Path, digits: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "hard.csv"
-    search = ("--score", "worst_case", "--method", "identity()", "--n", 20, "--rounds", 1)
+    search = ("--score", "worst_case", "--method", "identity()", "--n", 20, "--sets", 1)
     run("scores", original, *search, "--out", out)
     assert f"--forget 'worst_case(path=\"{out}\", n=20)'" in capsys.readouterr().out
     loss = tmp_path / "loss.csv"

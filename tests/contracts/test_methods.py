@@ -34,7 +34,7 @@ from eigenforget.training.engine import Engine
 
 QUICK: dict[str, dict[str, object]] = {
     "muda": {"alternations": 2, "batch_size": 32},
-    "probed_muda": {"rounds": 1, "steps": 3, "batch_size": 32},
+    "probed_muda": {"epochs": 1, "steps": 3, "batch_size": 32},
     "unseen_distill": {"epochs": 1, "stand_in_epochs": 1, "batch_size": 32},
     "fisher_forgetting": {"importance_samples": 100},
     "ssd": {"importance_samples": 100},
@@ -44,7 +44,7 @@ QUICK: dict[str, dict[str, object]] = {
     "unsir": {"noise_samples": 16, "noise_steps": 3, "repeats": 1},
     "collapse": {"steps": 5},
     "esc_t": {"epochs": 3},
-    "sfr_on": {"rounds": 2},
+    "sfr_on": {"forget_steps": 2},
     "amun": {"epochs": 1, "steps": 5},
     "jit": {"noises": 2},
     "potion": {"keep": 1.0},
@@ -233,7 +233,7 @@ def test_logs_as_many_rows_as_a_progress_bar_expects(
     counts = {
         name: value + more
         for name, value in QUICK.get(kind.name, {}).items()
-        if name in ("epochs", "alternations", "rounds")
+        if name in ("epochs", "alternations", "forget_steps")
     }  # type: ignore[operator]
     method, rows = kind(**(QUICK.get(kind.name, {}) | counts)), []  # type: ignore[var-annotated]
     if method == quick(kind):

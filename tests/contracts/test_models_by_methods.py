@@ -53,7 +53,7 @@ OWN: dict[str, dict[str, Any]] = {
     "wood_fisher": {"samples": 5},
     "scrub": {"epochs": 2, "msteps": 1},
     "esc_t": {"epochs": 20, "lr": 2.0},
-    "sfr_on": {"rounds": 2},
+    "sfr_on": {"forget_steps": 2},
     "amun": {"steps": 5},
     "jit": {"noises": 2},
     "rum": {"low": RandomLabel(epochs=1), "high": None},

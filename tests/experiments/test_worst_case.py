@@ -37,14 +37,14 @@ def test_a_method_that_changes_nothing_is_worst_on_the_samples_the_model_knows_b
     experiment: Experiment,
 ) -> None:
     model = experiment.train(seed=0).model
-    search = WorstCaseSearch(method="identity()", n=30, rounds=1)
+    search = WorstCaseSearch(method="identity()", n=30, sets=1)
     found = worst_case_of(experiment, model, search, seed=0, watch=unwatched)
     assert np.allclose(found, -losses_of(experiment, model), atol=1e-12)
 
 
 def test_the_set_is_harder_for_the_method_than_drawn_ones(experiment: Experiment) -> None:
     model, method = experiment.train(seed=0).model, "gradient_ascent(epochs=1, lr=0.01)"
-    search = WorstCaseSearch(method=method, n=60, rounds=3)
+    search = WorstCaseSearch(method=method, n=60, sets=3)
     scores = worst_case_of(experiment, model, search, seed=0, watch=unwatched)
     assert np.array_equal(scores, worst_case_of(experiment, model, search, seed=0, watch=unwatched))
     count = len(scores)
@@ -63,7 +63,7 @@ def test_the_set_is_harder_for_the_method_than_drawn_ones(experiment: Experiment
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"rounds": 0}, "rounds must be from 1"),
+        ({"sets": 0}, "sets must be from 1"),
         ({"n": 0}, "n=0 samples cannot be forgotten of 50"),
         ({"n": 50}, "n=50 samples cannot be forgotten of 50"),
         ({"n": 9, "method": "nothing()"}, "nothing"),

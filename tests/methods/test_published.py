@@ -40,7 +40,7 @@ OURS = {
     "importance_samples": "None takes all samples, as published code does",
     "chunk": "memory only",
     "rewind": "SCRUB+R is a choice beside the recipe",
-    "reference_error": "SCRUB+R's, measured by the user",
+    "target_error": "SCRUB+R's, measured by the user",
     "held_out": "SCRUB+R's",
     "target_accuracy": "measured on the user's own data",
     "proxy": "a choice of the command",
@@ -611,7 +611,7 @@ PINS["sfr_on", "cifar10-resnet18-sfron"] = Pin(
     scripts/unlearn.sh: batch_size=128 ... forget_perc=0.1
     """,
     {
-        "rounds": "1500 / 5 = 300",
+        "forget_steps": "1500 / 5 = 300",
         "retain_steps": "self.forget_freq = 5",
         "alpha": "self.forget_alpha = 25",
         "adaptive": "self.lambd = 0.5",

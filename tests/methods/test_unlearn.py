@@ -249,7 +249,7 @@ def test_what_a_method_needs_and_was_not_given_is_a_refusal() -> None:
     [
         # A stand-in's head is drawn anew: its numbers follow from the number of outputs.
         "muda(w_probe=0.0, stand_in_samples=0, alternations=3, batch_size=16)",
-        "probed_muda(w_probe=0.0, rounds=1, steps=3, batch_size=16)",
+        "probed_muda(w_probe=0.0, epochs=1, steps=3, batch_size=16)",
         "delete(epochs=1, batch_size=16)",
     ],
 )

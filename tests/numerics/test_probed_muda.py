@@ -26,11 +26,11 @@ from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
 
 
-def drawn(task: Task, batch: int, cycle: int, steps: int) -> Iterator[tuple[Batch, Batch]]:
-    """The batches of one round: both sources take turns at one generator, the forget
+def drawn(task: Task, batch: int, epoch: int, steps: int) -> Iterator[tuple[Batch, Batch]]:
+    """The batches of one epoch: both sources take turns at one generator, the forget
     source first.
     """
-    generator = seeds.generator(task.seed, "order", "forget", cycle)
+    generator = seeds.generator(task.seed, "order", "forget", epoch)
 
     def endless(source: Source) -> Iterator[Batch]:
         while True:
@@ -63,9 +63,9 @@ def by_hand(task: Task, method: ProbedMUDA) -> nn.Module:
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     probe: tuple[np.ndarray, ...] = ()
-    step, total = 0, method.rounds * method.steps
-    for cycle in range(method.rounds):
-        for f, r in drawn(task, method.batch_size, cycle, method.steps):
+    step, total = 0, method.epochs * method.steps
+    for epoch in range(method.epochs):
+        for f, r in drawn(task, method.batch_size, epoch, method.steps):
             z_f, z_r, o_r = (
                 model[:2](f.inputs),
                 model[:2](r.inputs),
@@ -141,7 +141,7 @@ def test_is_the_algorithm_written_out_by_hand(
     method = ProbedMUDA(
         **(
             {
-                "rounds": 2,
+                "epochs": 2,
                 "steps": 4,
                 "batch_size": 8,
                 "probe_every": 3,
@@ -206,7 +206,7 @@ def test_feature_error_is_one_where_features_became_their_mean() -> None:
 def test_redrawn_class_is_never_predicted_by_at_least_the_margin(small: Task) -> None:
     # A redrawn logit is the mean of the retained ones less the margin, and a mean is at most the
     # largest.
-    found = ProbedMUDA(rounds=1, steps=2, batch_size=8, margin=1.5)(small)
+    found = ProbedMUDA(epochs=1, steps=2, batch_size=8, margin=1.5)(small)
     logits = found(
         torch.randn(500, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 10
     )
@@ -237,7 +237,7 @@ def test_a_probe_finds_the_class_less_than_without_w_probe(small: Task) -> None:
     )
 
     def found(w_probe: float) -> tuple[float, float]:
-        result = ProbedMUDA(w_probe=w_probe, rounds=6, batch_size=64)(task)
+        result = ProbedMUDA(w_probe=w_probe, epochs=6, batch_size=64)(task)
         features = result[:2](x).detach().numpy()  # type: ignore[index]
         probe = LogisticRegression().fit(features[:400], y[:400])
         kept = float((result(x[~seen & ~gone]).argmax(1) == y[~seen & ~gone]).double().mean())
@@ -257,7 +257,7 @@ def test_refuses_with_a_reason(small: Task) -> None:
     )
     with pytest.raises(Refused, match="2 has no bias; redraw_head=False"):
         ProbedMUDA()(bare)
-    assert ProbedMUDA(rounds=1, steps=1, redraw_head=False)(bare)[2].weight.shape == (4, 5)  # type: ignore[index]
+    assert ProbedMUDA(epochs=1, steps=1, redraw_head=False)(bare)[2].weight.shape == (4, 5)  # type: ignore[index]
 
 
 def test_says_which_scores_it_trains_on() -> None:

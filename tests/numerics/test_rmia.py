@@ -20,7 +20,7 @@ NAMES = ["rmia_auc", "rmia_tpr_1", "rmia_tpr_01"]
 BY_CLASS = {"forget": 40, "retain": 20, "test_forget": 110, "test_retain": 70}
 
 
-def class_evidence(references=2, labels=None, **made):
+def class_evidence(count=2, labels=None, **made):
     mixed = np.where(np.arange(40) % 4 == 0, 2, 1)
     labels = labels or {
         **random_labels(0, BY_CLASS),
@@ -28,7 +28,7 @@ def class_evidence(references=2, labels=None, **made):
         "test_forget": np.full(110, 1),
     }
     model = random_seen(1, BY_CLASS, labels=labels, shift=1.0, **made)
-    oracles = [random_seen(10 + i, BY_CLASS, labels=labels, **made) for i in range(references)]
+    oracles = [random_seen(10 + i, BY_CLASS, labels=labels, **made) for i in range(count)]
     return evidence_of(model, oracles=oracles, gone=(1,))
 
 
@@ -61,11 +61,9 @@ def slow_auc(members, others):
 
 
 @pytest.mark.parametrize("ties", ["ratio", "half"])
-@pytest.mark.parametrize(
-    ("a", "gamma", "references"), [(0.3, 2.0, 2), (0.0, 1.0, 1), (1.0, 1.5, 3)]
-)
-def test_class_forgetting_is_the_double_loop(a, gamma, references, ties):
-    evidence, audit = class_evidence(references), RMIA(a=a, gamma=gamma, ties=ties)
+@pytest.mark.parametrize(("a", "gamma", "count"), [(0.3, 2.0, 2), (0.0, 1.0, 1), (1.0, 1.5, 3)])
+def test_class_forgetting_is_the_double_loop(a, gamma, count, ties):
+    evidence, audit = class_evidence(count), RMIA(a=a, gamma=gamma, ties=ties)
     found = audit(evidence, seed=0)
     kept = np.flatnonzero(
         evidence.parts["forget"].labels == 1
@@ -131,7 +129,7 @@ def test_a_retrained_model_is_not_told_from_retrained_ones(target):
     assert auc.low < 0.5 < auc.high
 
 
-def test_where_model_and_references_agree_nothing_stands_out():
+def test_where_model_and_oracles_agree_nothing_stands_out():
     evidence = class_evidence()
     same = dataclasses.replace(evidence, oracles=(evidence.parts,))
     for ties in ("ratio", "half"):
@@ -142,7 +140,7 @@ def test_where_model_and_references_agree_nothing_stands_out():
 def test_logits_of_ten_thousand_do_not_overflow():
     evidence = class_evidence(scale=1e4)
     assert all(np.isfinite(s.value) for s in RMIA()(evidence, seed=0)[:2])
-    # A sure model against references that are sure of another class: the largest ratio there is, 2
+    # A sure model against oracles that are sure of another class: the largest ratio there is, 2
     # / (1 − a).
     rows = {
         part: PartOutputs(np.zeros((n, 2)), np.zeros((n, 1)), np.zeros(n, int), np.arange(n))
@@ -160,7 +158,7 @@ def test_logits_of_ten_thousand_do_not_overflow():
     np.testing.assert_allclose(found, math.log(2 / 0.7), rtol=1e-12)
 
 
-def test_the_order_of_the_references_does_not_matter():
+def test_the_order_of_the_oracles_does_not_matter():
     evidence = class_evidence(3)
     other = dataclasses.replace(evidence, oracles=evidence.oracles[::-1])
     for mine, theirs in zip(RMIA()(evidence, 0), RMIA()(other, 0), strict=True):
@@ -174,7 +172,7 @@ def test_the_order_of_the_references_does_not_matter():
 def test_not_applicable_says_what_is_missing():
     evidence = class_evidence()
     alone = RMIA()(dataclasses.replace(evidence, oracles=()), seed=0)
-    assert [s.reason for s in alone] == ["needs 1 retrained reference model, got 0"] * 3 and [
+    assert [s.reason for s in alone] == ["needs 1 retrained model, got 0"] * 3 and [
         s.name for s in alone
     ] == NAMES
     for gone, message in (

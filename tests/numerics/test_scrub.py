@@ -149,7 +149,7 @@ def test_scrub_rewinds_to_the_latest_epoch_nearest_to_the_reference(fitted: Task
     errors = [forget_error(model, fitted.forget) for model in ends]
     assert 2 < len(set(errors)) < 6, f"the test needs several errors and a tie, got {errors}"
     for target in (*errors, 0.05, 1.0):
-        result = SCRUB(epochs=6, msteps=3, rewind=True, reference_error=target, **REWIND)(fitted)
+        result = SCRUB(epochs=6, msteps=3, rewind=True, target_error=target, **REWIND)(fitted)
         gaps = [abs(e - target) for e in errors]
         latest = max(i for i, gap in enumerate(gaps) if gap == min(gaps))
         assert checkpoint.model_digest(result) == checkpoint.model_digest(ends[latest])
@@ -163,7 +163,7 @@ def test_scrub_never_rewinds_to_the_original(fitted: Task) -> None:
     settings = {**REWIND, "lr": 0.2, "forget_batch_size": 5}
     first = SCRUB(epochs=1, msteps=1, **settings)(fitted)
     assert forget_error(fitted.model, fitted.forget) == 0 < forget_error(first, fitted.forget)
-    result = SCRUB(epochs=3, msteps=3, rewind=True, reference_error=0.0, **settings)(fitted)
+    result = SCRUB(epochs=3, msteps=3, rewind=True, target_error=0.0, **settings)(fitted)
     assert checkpoint.model_digest(result) == checkpoint.model_digest(first)
 
 
@@ -195,7 +195,7 @@ def test_scrub_measures_its_reference_on_retained_samples_like_the_forget_data(
     reference = sum(
         share * float(wrong[labels == c].double().mean()) for c, share in ((0, 8 / 12), (1, 4 / 12))
     )
-    given = SCRUB(epochs=6, msteps=3, rewind=True, reference_error=reference, **REWIND)(
+    given = SCRUB(epochs=6, msteps=3, rewind=True, target_error=reference, **REWIND)(
         replace(task, retain=rest)
     )
     measured = SCRUB(epochs=6, msteps=3, rewind=True, held_out=0.25, **REWIND)(task)
@@ -219,7 +219,7 @@ def test_scrub_measures_its_reference_on_unseen_samples_weighted_as_the_forget_s
         share * float(wrong[labels == c].mean()) for c, share in ((0, 8 / 12), (1, 4 / 12))
     )
     given, measured = (
-        SCRUB(epochs=6, msteps=3, rewind=True, reference_error=error, **REWIND)(task)
+        SCRUB(epochs=6, msteps=3, rewind=True, target_error=error, **REWIND)(task)
         for error in (reference, None)
     )
     assert checkpoint.model_digest(given) != checkpoint.model_digest(final), (
@@ -232,7 +232,7 @@ def test_scrub_measures_its_reference_on_unseen_samples_weighted_as_the_forget_s
 
 def test_scrub_refuses_what_it_cannot_do(shallow: Task) -> None:
     with pytest.raises(
-        Refused, match=r"class 2 has 0 retain samples.*unseen samples.*or reference_error"
+        Refused, match=r"class 2 has 0 retain samples.*unseen samples.*or target_error"
     ):
         SCRUB(rewind=True)(shallow)
     with pytest.raises(ValueError, match="msteps=4 must not exceed epochs=3"):

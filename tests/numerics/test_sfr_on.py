@@ -45,7 +45,7 @@ def test_the_mask_is_where_the_forget_set_matters_more(estimator: str, shallow: 
 
 def test_sfr_on_is_its_algorithm_written_out(shallow: Task) -> None:
     method = SFRon(
-        rounds=3, retain_steps=2, alpha=1.5, adaptive=0.5, threshold=0.9, lr=0.05, clip=0.4,
+        forget_steps=3, retain_steps=2, alpha=1.5, adaptive=0.5, threshold=0.9, lr=0.05, clip=0.4,
         momentum=0.9, nesterov=False, weight_decay=0.01, schedule="cosine", batch_size=4,
     )  # fmt: skip
     hand = shallow.student()

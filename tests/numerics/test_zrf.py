@@ -70,11 +70,11 @@ def teacher_of(model: nn.Module, seed: int, index: int) -> nn.Module:
     return drawn.eval()
 
 
-def slow_zrf(model: nn.Module, source: TensorSource, *, seed: int, references: int) -> float:
+def slow_zrf(model: nn.Module, source: TensorSource, *, seed: int, teachers: int) -> float:
     found = []
     with torch.no_grad():
         mine = softmax(model(source.inputs).double().numpy(), axis=1)
-        for index in range(references):
+        for index in range(teachers):
             other = softmax(teacher_of(model, seed, index)(source.inputs).double().numpy(), axis=1)
             found += [jensenshannon(p, q, base=2) ** 2 for p, q in zip(mine, other, strict=True)]
     return 1 - float(np.mean(found))
@@ -98,15 +98,13 @@ def value(audit: ZRF, given: Evidence, seed: int = 0) -> float:
     return score.value
 
 
-@pytest.mark.parametrize("references", [1, 3, 4])
+@pytest.mark.parametrize("teachers", [1, 3, 4])
 def test_it_is_one_minus_the_mean_base_2_divergence_from_the_drawn_teachers(
-    references: int,
+    teachers: int,
 ) -> None:
     model = network()
-    found = value(ZRF(references=references), evidence(model), seed=11)
-    assert found == pytest.approx(
-        slow_zrf(model, samples(), seed=11, references=references), abs=1e-6
-    )
+    found = value(ZRF(teachers=teachers), evidence(model), seed=11)
+    assert found == pytest.approx(slow_zrf(model, samples(), seed=11, teachers=teachers), abs=1e-6)
     assert 0.05 < found < 0.95
 
 
@@ -117,16 +115,16 @@ def test_its_interval_adds_the_draw_of_teachers_to_that_of_samples() -> None:
     teachers = 4.3027 * draws.mean(axis=1).std(ddof=1) / np.sqrt(3)
     assert half_width(draws) == pytest.approx(np.hypot(samples, teachers), rel=1e-4)
     assert half_width(draws[:1]) == pytest.approx(1.96 * draws[0].std(ddof=1) / np.sqrt(50), 1e-4)
-    for references in (1, 3):
-        score = only(ZRF(references=references)(evidence(network()), 0))
+    for teachers in (1, 3):
+        score = only(ZRF(teachers=teachers)(evidence(network()), 0))
         assert score.value is not None and score.low is not None and score.high is not None
         assert 0 <= score.low < score.value < score.high <= 1
 
 
 def test_a_model_that_is_its_teacher_scores_exactly_one() -> None:
     teacher = teacher_of(network(), 3, 0)
-    assert value(ZRF(references=1), evidence(teacher), seed=3) == 1.0
-    assert value(ZRF(references=2), evidence(teacher), seed=3) < 1.0
+    assert value(ZRF(teachers=1), evidence(teacher), seed=3) == 1.0
+    assert value(ZRF(teachers=2), evidence(teacher), seed=3) < 1.0
 
 
 def test_a_confident_model_scores_below_one_that_answers_at_random() -> None:
@@ -170,7 +168,7 @@ def test_another_layer_without_weights_has_other_teachers(index: int) -> None:
 
 def test_more_teachers_scatter_less() -> None:
     given = evidence(network(), samples(10))
-    one, many = ([value(ZRF(references=n), given, seed) for seed in range(12)] for n in (1, 6))
+    one, many = ([value(ZRF(teachers=n), given, seed) for seed in range(12)] for n in (1, 6))
     assert np.std(many) < np.std(one)
     assert np.mean(many) == pytest.approx(np.mean(one), abs=3 * np.std(one) / np.sqrt(12))
 
@@ -255,7 +253,7 @@ def test_logits_that_are_not_finite_are_an_error() -> None:
 
 
 def test_settings() -> None:
-    assert parse("zrf(references=2)", [ZRF], "audit") == ZRF(references=2)
-    assert as_json(ZRF()) == {"name": "zrf", "fields": {"references": 3}}
-    with pytest.raises(EigenforgetError, match="references"):
-        build_choice("zrf", {"references": 0}, [ZRF], "audit")
+    assert parse("zrf(teachers=2)", [ZRF], "audit") == ZRF(teachers=2)
+    assert as_json(ZRF()) == {"name": "zrf", "fields": {"teachers": 3}}
+    with pytest.raises(EigenforgetError, match="teachers"):
+        build_choice("zrf", {"teachers": 0}, [ZRF], "audit")

@@ -269,7 +269,7 @@ def test_the_page_of_the_rules_holds_every_code_with_its_title_and_severity() ->
         ) == (part[:5] not in SILENT)
 
 
-@pytest.mark.parametrize("folder", ["cases", "few_retain", "sequence_digits", "cifar10"])
+@pytest.mark.parametrize("folder", ["requests", "few_retain", "sequence_digits", "cifar10"])
 def test_records_of_earlier_versions_are_checked_without_an_error(folder: str) -> None:
     for records in read_scores_file(ROOT / "benchmarks" / "results" / folder).values():
         made = checks(records)
@@ -278,11 +278,11 @@ def test_records_of_earlier_versions_are_checked_without_an_error(folder: str) -
 
 
 MINE = """
-from eigenforget.report.findings import Case, Finding, found, passed, rule
+from eigenforget.report.findings import StudyRecords, Finding, found, passed, rule
 
 @rule("ACME1", "Below our service level", "warning", action="Do not ship it.")
-def service_level(case: Case) -> Finding:
-    low = [r.model for r in case.judged if r.cells["test_retain_accuracy"].value < 0.9]
+def service_level(study: StudyRecords) -> Finding:
+    low = [r.model for r in study.judged if r.cells["test_retain_accuracy"].value < 0.9]
     return found("below 0.9", low) if low else passed("at 0.9 or above")
 
 plain = service_level.look

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from eigenforget.report import decision
-from eigenforget.report.decision import Decision, Estimate, ReferenceScores, decide
+from eigenforget.report.decision import ComparisonScores, Decision, Estimate, decide
 
 SPANS = dict.fromkeys(
     (*decision.FORGET_SCORES["class"], *decision.FORGET_SCORES["samples"], *decision.KEEP_SCORES),
@@ -55,7 +55,7 @@ def judged(
     values: Mapping[str, float], count: int = 3, *, original: bool = True, **own: float
 ) -> Decision:
     before = [scores(ORIGINAL)] if original else []
-    return decide(scores(values, **own), ReferenceScores("class", oracles(count), before, SPANS))
+    return decide(scores(values, **own), ComparisonScores("class", oracles(count), before, SPANS))
 
 
 def answers(found: Decision) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def test_damage_is_a_loss_of_utility_or_more_forgotten_than_retraining_forgets()
 def test_what_lies_between_the_oracles_and_an_original_below_them_is_not_gone() -> None:
     """An original that memorised its samples may have the worse probe: its copy has lost nothing."""
     low = {"lp_forget": 0.30}
-    beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **low)], SPANS)
+    beside = ComparisonScores("class", oracles(3), [scores(ORIGINAL, **low)], SPANS)
     copy = decide(scores(ORIGINAL, **low), beside)
     assert answers(copy) == ("no", "yes")
     assert {s.position for s in copy.scores if s.name == "lp_forget"} == {"like the original"}
@@ -104,14 +104,14 @@ def test_damage_alone_is_no_trace() -> None:
 
 
 def test_what_no_retrained_model_or_one_can_say() -> None:
-    none = decide(scores(RETRAINED), ReferenceScores("class", [], [scores(ORIGINAL)], SPANS))
+    none = decide(scores(RETRAINED), ComparisonScores("class", [], [scores(ORIGINAL)], SPANS))
     assert answers(none) == ("cannot tell", "cannot tell") and none.scores == ()
     assert answers(judged(RETRAINED, 1)) == ("cannot tell", "yes")
     assert answers(judged(ORIGINAL, 1)) == ("no", "yes")
 
 
 def test_a_copy_of_an_original_that_is_like_the_oracles_cannot_be_told() -> None:
-    beside = ReferenceScores("class", oracles(3), [scores(RETRAINED)], SPANS)
+    beside = ComparisonScores("class", oracles(3), [scores(RETRAINED)], SPANS)
     found = decide(scores(RETRAINED), beside)
     assert answers(found) == ("cannot tell", "yes")
     assert all(s.way is None for s in found.scores)
@@ -120,7 +120,7 @@ def test_a_copy_of_an_original_that_is_like_the_oracles_cannot_be_told() -> None
 def test_without_an_original_or_a_telling_score_of_features_it_cannot_be_told() -> None:
     assert answers(judged(RETRAINED, original=False))[0] == "cannot tell"
     masked = {n: RETRAINED[n] for n in ("lp_forget", "ncm_forget", "prototype_forget", "da")}
-    beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **masked)], SPANS)
+    beside = ComparisonScores("class", oracles(3), [scores(ORIGINAL, **masked)], SPANS)
     found = decide(scores(RETRAINED), beside)
     assert found.forgot.answer == "cannot tell"
     assert found.forgot.scores == ("test_forget_accuracy", "mia_auc", "relearn_all_auc")
@@ -128,7 +128,7 @@ def test_without_an_original_or_a_telling_score_of_features_it_cannot_be_told() 
 
 def test_a_score_that_the_method_trains_on_is_no_evidence_for_it() -> None:
     alike = {n: RETRAINED[n] for n in ("lp_forget", "ncm_forget", "prototype_forget")}
-    beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **alike)], SPANS)
+    beside = ComparisonScores("class", oracles(3), [scores(ORIGINAL, **alike)], SPANS)
     assert decide(scores(RETRAINED), beside).forgot.answer == "yes"
     assert decide(scores(RETRAINED), beside, trained_on=("da",)).forgot.answer == "cannot tell"
     assert decide(scores(RETRAINED, da=0.6), beside, trained_on=("da",)).forgot.answer == "no"
@@ -136,7 +136,7 @@ def test_a_score_that_the_method_trains_on_is_no_evidence_for_it() -> None:
 
 def test_where_only_scores_that_the_method_trains_on_tell_the_original_it_is_said() -> None:
     alike = {n: v for n, v in RETRAINED.items() if n != "lp_forget"}
-    beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **alike)], SPANS)
+    beside = ComparisonScores("class", oracles(3), [scores(ORIGINAL, **alike)], SPANS)
     found = decide(scores(RETRAINED), beside, trained_on=("lp_forget",)).forgot
     assert found.answer == "cannot tell" and found.scores == ("lp_forget",)
     assert found.reason.startswith("only scores that the method trains on tell the original")
@@ -146,7 +146,7 @@ def test_nearer_the_original_on_a_telling_score_is_no_yes() -> None:
     """DA of 0.82 between 0.60 and 0.95, on the scale of log(1 − DA): the error is too large for
     "no", too much is left for "yes".
     """
-    beside = ReferenceScores("class", oracles(3, half=0.17), [scores(ORIGINAL, 0.17)], SPANS)
+    beside = ComparisonScores("class", oracles(3, half=0.17), [scores(ORIGINAL, 0.17)], SPANS)
     found = decide(scores(RETRAINED, 0.17, da=0.82), beside)
     da = next(s for s in found.scores if s.name == "da")
     way = math.log(0.4 / 0.18) / math.log(0.4 / 0.05)
@@ -160,7 +160,7 @@ def test_nearer_the_original_on_a_telling_score_is_no_yes() -> None:
 def test_one_wrong_image_of_37_does_not_count() -> None:
     """Wilson's intervals of 0 and of 1 of 37; all oracles are exactly 0."""
     none, one = Estimate(0.0, 0.0, 0.094), Estimate(1 / 37, 0.0048, 0.138)
-    beside = ReferenceScores(
+    beside = ComparisonScores(
         "class",
         [o | {"test_forget_accuracy": none} for o in oracles(3)],
         [scores(ORIGINAL)],
@@ -173,7 +173,7 @@ def test_one_wrong_image_of_37_does_not_count() -> None:
 def test_equal_oracles_without_intervals_have_no_gap_but_a_real_one() -> None:
     """A gap below half a percent of the range never counts."""
     bare = {n: Estimate(v) for n, v in RETRAINED.items()}
-    beside = ReferenceScores(
+    beside = ComparisonScores(
         "class", [bare] * 3, [{n: Estimate(v) for n, v in ORIGINAL.items()}], SPANS
     )
     assert answers(decide(bare, beside)) == ("yes", "yes")
@@ -186,7 +186,7 @@ def test_equal_oracles_without_intervals_have_no_gap_but_a_real_one() -> None:
 def test_too_few_scores_and_none_of_features_cannot_tell() -> None:
     outputs = ("test_forget_accuracy", "mia_auc", "relearn_all_auc", "test_retain_accuracy")
     some = {n: m for n, m in scores(RETRAINED).items() if n in outputs}
-    found = decide(some, ReferenceScores("class", oracles(3), [scores(ORIGINAL)], SPANS))
+    found = decide(some, ComparisonScores("class", oracles(3), [scores(ORIGINAL)], SPANS))
     assert answers(found) == ("cannot tell", "yes")
     assert found.missing == ("lp_forget", "ncm_forget", "prototype_forget", "da", "lp_retain")
 
@@ -195,7 +195,7 @@ def test_without_held_out_samples_of_the_class_its_training_samples_decide() -> 
     def moved(of: Mapping[str, Estimate]) -> dict[str, Estimate]:
         return {n.removeprefix("test_") if "test_f" in n else n: m for n, m in of.items()}
 
-    beside = ReferenceScores(
+    beside = ComparisonScores(
         "class",
         [moved(o) for o in oracles(3)],
         [moved(scores(ORIGINAL))],
@@ -205,7 +205,7 @@ def test_without_held_out_samples_of_the_class_its_training_samples_decide() -> 
 
 
 def test_a_loss_that_the_noise_could_hide_cannot_be_told() -> None:
-    beside = ReferenceScores("class", oracles(3, half=0.2), [scores(ORIGINAL, 0.2)], SPANS)
+    beside = ComparisonScores("class", oracles(3, half=0.2), [scores(ORIGINAL, 0.2)], SPANS)
     found = decide(scores(RETRAINED, 0.2), beside)
     assert found.kept.answer == "cannot tell"
 
@@ -241,7 +241,7 @@ def test_models_between_are_ordered_as_they_lie() -> None:
     """From the original to the retrained models: no, then perhaps cannot tell, then yes."""
     order = {"no": 0, "cannot tell": 1, "yes": 2}
     for half in (0.02, 0.05, 0.1):
-        beside = ReferenceScores("class", oracles(5, half), [scores(ORIGINAL, half)], SPANS)
+        beside = ComparisonScores("class", oracles(5, half), [scores(ORIGINAL, half)], SPANS)
         seen = []
         for share in np.linspace(0, 1, 41):
             between = {n: (1 - share) * ORIGINAL[n] + share * RETRAINED[n] for n in ORIGINAL}
@@ -262,7 +262,7 @@ def test_retrained_models_are_told_from_one_another_as_rarely_as_promised() -> N
         models = [
             scores({n: RETRAINED[n] + d for n, d in zip(names, row, strict=True)}) for row in draws
         ]
-        found = decide(models[0], ReferenceScores("class", models[1:], [scores(ORIGINAL)], SPANS))
+        found = decide(models[0], ComparisonScores("class", models[1:], [scores(ORIGINAL)], SPANS))
         remembers += found.forgot.answer == "no"
         told += "no" in answers(found)
     assert told <= 0.05 * trials and remembers <= 0.01 * trials + 3
@@ -275,7 +275,7 @@ def test_retrained_models_that_know_too_little_are_no_yardstick(known: float, fi
     before = scores(ORIGINAL) | {"retain_accuracy": Estimate(1.0)}
     for originals in ([before], []):
         found = decide(
-            scores(ORIGINAL), ReferenceScores("class", [*others, weak], originals, SPANS)
+            scores(ORIGINAL), ComparisonScores("class", [*others, weak], originals, SPANS)
         )
         bar = known + decision.MOST_BEHIND > (1.0 if originals else 0.99)
         assert (found.unfit == "") == bar and (bar == fit or not originals)
@@ -286,7 +286,7 @@ def test_retrained_models_that_know_too_little_are_no_yardstick(known: float, fi
 def test_what_tells_but_was_not_measured_is_said() -> None:
     flat = {n: v for n, v in RETRAINED.items() if n != "da"}
     before = scores({**RETRAINED, "da": ORIGINAL["da"]})
-    beside = ReferenceScores("class", oracles(5), [before], SPANS)
+    beside = ComparisonScores("class", oracles(5), [before], SPANS)
     found = decide(scores(flat), beside)
     assert found.forgot == decision.Answer("cannot tell", ("da",), decision.UNMEASURED)
     like = decide(scores(flat), beside._replace(originals=[scores(RETRAINED)]))

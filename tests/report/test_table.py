@@ -40,13 +40,13 @@ def band_of(values: list[float]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("oracles", [2, 3])
-def test_units_are_the_gap_in_halves_of_the_band(oracles: int) -> None:
+def test_units_are_the_gap_in_half_widths_of_the_band(oracles: int) -> None:
     records = family(0.7, oracles)
     mean, half = band_of(list(FAMILY.values())[:oracles])
-    reference = table.build(records).reference["s"]
-    assert reference.band == pytest.approx(
-        (mean, half, oracles)
-    ) and reference.mean == pytest.approx(mean)
+    values = table.build(records).oracles["s"]
+    assert values.band == pytest.approx((mean, half, oracles)) and values.mean == pytest.approx(
+        mean
+    )
     for model, value in (("x", 0.7), ("original", 0.9)):
         found = cell(records, model)
         assert found.gap == pytest.approx(value - mean) and found.units == pytest.approx(
@@ -167,7 +167,7 @@ def test_a_trace_is_written_only_where_it_says_something() -> None:
             record_from_json(written)
 
 
-def test_the_seconds_of_a_failed_retraining_are_no_reference() -> None:
+def test_the_seconds_of_a_failed_retraining_are_no_yardstick() -> None:
     failed = replace(ORACLES[1], outcome=Outcome("failed", 900.0, "loss is nan"), scores=())
     row = row_of(
         [ORACLES[0], failed, replace(judged(RETRAINED), outcome=Outcome("ok", 2.5))], "judged"
@@ -214,11 +214,11 @@ def test_gaps_and_shares_by_hand(records: list[RunRecord]) -> None:
     made = table.build(records)
     assert [c.name for c in made.columns] == list(METRICS)
     # (0.978 + 0.970) / 2 = 0.974, (0.824 + 0.816) / 2 = 0.820, (56 + 60) / 2 = 58.
-    assert made.reference["da"][:4] == pytest.approx((0.974, 0.970, 0.978, 2)) and made.reference[
+    assert made.oracles["da"][:4] == pytest.approx((0.974, 0.970, 0.978, 2)) and made.oracles[
         "da"
     ].spread == pytest.approx(0.008)
     assert (
-        made.reference["da"].band == pytest.approx((0.974, half(0.970, 0.978), 2))
+        made.oracles["da"].band == pytest.approx((0.974, half(0.970, 0.978), 2))
         and made.original["da"] == 0.621
     )
     muda, original = row_of(records, "muda"), row_of(records, "original")
@@ -251,7 +251,7 @@ def test_without_a_retrained_model_there_are_no_gaps_and_no_shares(
     no_oracle: list[RunRecord],
 ) -> None:
     made = table.build(no_oracle)
-    assert made.reference == {} and made.original["da"] == 0.621
+    assert made.oracles == {} and made.original["da"] == 0.621
     assert all(cell.gap is None for row in made.rows for cell in row.cells.values())
     assert all(row.share is None and row.seconds is not None for row in made.rows)
 

@@ -40,7 +40,7 @@ def judged(values: list[float], **own: float) -> RunRecord:
 
 
 ORACLES = [made("oracle_1", "oracle", RETRAINED), made("oracle_2", "oracle", ALSO_RETRAINED)]
-REFERENCES = [made("original", "original", ORIGINAL), *ORACLES]
+UNFORGOTTEN = [made("original", "original", ORIGINAL), *ORACLES]
 
 
 def row_of(records: list[RunRecord], name: str) -> table.Row:

@@ -53,8 +53,8 @@ SPECS = (
     "engram(batch_size=7)",
     "msg(epochs=1, batch_size=8)",
     "influence(iterations=4)",
-    "probed_muda(rounds=2, steps=3, batch_size=8, probe_every=2)",
-    "probed_muda(rounds=2, steps=3, batch_size=8, probe_every=2, norm='train')",
+    "probed_muda(epochs=2, steps=3, batch_size=8, probe_every=2)",
+    "probed_muda(epochs=2, steps=3, batch_size=8, probe_every=2, norm='train')",
     "unseen_distill(epochs=1, stand_in_epochs=1, batch_size=8)",
     "esc()",
 )

@@ -30,7 +30,7 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import engine, progress, quoted, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
-from eigenforget.experiments.earlier_requests import remaining
+from eigenforget.experiments.earlier_requests import Remaining, remaining
 from eigenforget.experiments.experiment import Experiment, Run
 from eigenforget.experiments.near_duplicates import similar_inputs, worth_a_search
 from eigenforget.experiments.provenance import CheckpointFile, trained_original
@@ -89,17 +89,13 @@ def unlearn(
     if os.path.realpath(out) == os.path.realpath(checkpoint):
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
-    file = CheckpointFile.read(checkpoint, weights)
+    file, place = CheckpointFile.read(checkpoint, weights), engine(**asdict(training))
     stored = file.stored
-    place = engine(**asdict(training))
     experiment = experiment_of(checkpoint, stored, specs, place, salt=recording.hash_ids)
     say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
-    left = remaining(file, experiment, salt=recording.hash_ids)
-    experiment = left.experiment
-    if left.said:
-        say(left.said, wrap=False)
-    model = experiment.stored_model(stored)
-    experiment = check_recall(model, checkpoint, stored, experiment, specs)
+    left = _remaining(file, experiment, recording.hash_ids)
+    model = left.experiment.stored_model(stored)
+    experiment = check_recall(model, checkpoint, stored, left.experiment, specs)
     form = checkpoints.fitted(model, stored).form.line
     inputs = {**file_of(weights_file(checkpoint)), "input_model": checkpoints.model_digest(model)}
     job = _job(experiment, model, chosen) | {"seed": seed, **left.job}
@@ -121,20 +117,24 @@ def unlearn(
     if (stayed := job.get("frozen_weights")) is not None:
         say(f"{stayed['said']}: {stayed['share']:.1%} of the weights", wrap=False)
     say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
-    options = asdict(trained) | {
-        "weights": weights,
-        "hash-ids": recording.hash_ids,
-        "ledger": recording.ledger,
-        "forget": spell(experiment.request) if left.said else forget,
-    }
-    first = trained_original(file)
-    _say_next(out, None if first is None else first.path, options)
-    _say_oracles(experiment, options["forget"])
+    options = {"weights": weights, "hash-ids": recording.hash_ids, "ledger": recording.ledger}
+    asked = spell(experiment.request) if left.said else forget
+    _say_next(out, trained_original(file), asdict(trained) | options | {"forget": asked})
+    _say_oracles(experiment, asked)
 
 
-def _say_next(made: Path, original: Path | None, options: dict[str, Any]) -> None:
+def _remaining(file: CheckpointFile, experiment: Experiment, salt: Path | None) -> Remaining:
+    """What the request leaves to forget; says what was forgotten before."""
+    left = remaining(file, experiment, salt=salt)
+    if left.said:
+        say(left.said, wrap=False)
+    return left
+
+
+def _say_next(made: Path, original: CheckpointFile | None, options: dict[str, Any]) -> None:
     """Prints the command that measures the result."""
-    words = ["eigenforget", "evaluate", str(made), "--original", str(original or "ORIGINAL")]
+    named = "ORIGINAL" if original is None else str(original.path)
+    words = ["eigenforget", "evaluate", str(made), "--original", named]
     for name in options.pop("allow"):
         words += ["--allow", name]
     for name, value in options.items():

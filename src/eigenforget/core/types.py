@@ -35,7 +35,7 @@ Part = Literal["forget", "retain", "test_forget", "test_retain", "test_trigger"]
 """A set of samples that is measured.
 
 "forget" and "retain" are the two sides of the training data. "test_forget" and "test_retain" are
-test samples of the forgotten and of the other classes; when no class is forgotten as a whole there
+test samples of forgotten and of other classes; when no class is forgotten as a whole there
 is no "test_forget", and "test_retain" is the test set. "test_trigger" are test samples with a
 planted trigger and the attacker's label, where a backdoor is measured."""
 

@@ -238,7 +238,7 @@ class Board:
     Each original and oracle is seen once. An oracle is measured beside the other oracles, so that
     its scores are what one more retrained model would have. Audits of ensembles depend on how many
     models each side has. An oracle takes `peers` of the other oracles as its peers and is compared
-    with the rest; every other model gets as many of each. Where these are too few for an audit, a
+    with the others; every other model gets as many of each. Where these are too few for an audit, a
     model that is no oracle gets all oracles, and the score has no band. A model with fewer peers
     counts as having none.
 

@@ -15,7 +15,11 @@ from eigenforget.core.types import Index
 from eigenforget.experiments.data_facts import row_key
 from eigenforget.experiments.earlier_requests import warn_of_unseen
 from eigenforget.experiments.experiment import Candidate, Experiment, described
-from eigenforget.experiments.provenance import CheckpointFile, check_references, warn_of_doubts
+from eigenforget.experiments.provenance import (
+    CheckpointFile,
+    check_original_and_oracles,
+    warn_of_doubts,
+)
 from eigenforget.experiments.results import file_of
 from eigenforget.experiments.specs import CHANGED_DATA, Specs
 from eigenforget.experiments.trained_data import check_recall, check_same_data, experiment_of
@@ -103,7 +107,7 @@ def compare(
         for file in (*files[1:], *peers):
             check_same_data(file.path, file.stored, original[1], experiment.data)
     last = 1 + len(paths.oracles)
-    check_references(files[0], files[1:last], experiment)
+    check_original_and_oracles(files[0], files[1:last], experiment)
     warn_of_unseen(files[0], experiment)
     warn_of_doubts(files[0], [*files[last:], *peers], experiment)
     experiment = replace(experiment, unseen=_unseen([*files, *peers], experiment, salt))

@@ -352,7 +352,8 @@ class Experiment:
         """The record of each candidate, not sealed yet, in the order in which they are given.
 
         Args:
-            candidates: Models by role; the first is the original, all oracles count as references.
+            candidates: Models by role; the first is the original. All are compared with the oracles
+                among them.
             panel: What is measured, see `panel`.
             peers: Models made like the one unlearned candidate, from other training seeds.
             watch: Shows progress.

@@ -151,7 +151,7 @@ def _made_from(file: CheckpointFile) -> CheckpointFile | None:
     return None
 
 
-def check_references(
+def check_original_and_oracles(
     original: CheckpointFile, oracles: Sequence[CheckpointFile], experiment: Experiment
 ) -> None:
     """Checks that the original and the oracles can be what they are given as.

@@ -24,27 +24,27 @@ class WorstCaseSearch:
     """How the search for samples that are hard to forget works.
 
     The defaults are no published setting. They keep a search on a few thousand samples to some
-    minutes: each round unlearns once, and a later round may only find a harder set.
+    minutes: each set is unlearned once, and a later set may only be harder.
 
     Attributes:
         method: worst_case: the unlearning method whose hardest samples are searched for
         n: worst_case: how many samples are forgotten together
-        rounds: worst_case: how many sets are tried after a random one
+        sets: worst_case: how many sets are tried after a random one
     """
 
     method: str = "finetune(epochs=1)"
     n: int = 100
-    rounds: int = 5
+    sets: int = 5
 
     def parsed(self, samples: int) -> Method:
         """The method, after a check of the numbers.
 
         Raises:
-            EigenforgetError: The method is unknown, there is no round, or n is no number below that
+            EigenforgetError: The method is unknown, there is no set, or n is no number below that
                 of the training samples.
         """
-        if not 1 <= self.rounds <= 10_000:
-            raise EigenforgetError(f"rounds must be from 1 to 10,000, got {self.rounds}")
+        if not 1 <= self.sets <= 10_000:
+            raise EigenforgetError(f"sets must be from 1 to 10,000, got {self.sets}")
         if not 1 <= self.n < samples:
             raise EigenforgetError(
                 f"n={self.n} samples cannot be forgotten of {samples}: one at least, and not all"
@@ -59,11 +59,12 @@ def worst_case_of(
     """Scores [N] of the training samples; the n highest are the hardest set that was found.
 
     The loss of a sample after it was unlearned says how well it was forgotten, so the worst set has
-    the lowest mean loss on itself. The search is over both levels in turn. Each round unlearns a
-    set from the given model. It adds the loss of every training sample under the result to its sum
-    over the rounds. The n samples with the smallest sum are the next set (dual averaging on the
-    weights of the set). The first set is a seeded draw. Of the later sets, the one with the lowest
-    mean loss on itself wins, and the scores are minus the mean losses that chose it.
+    the lowest mean loss on itself. The search is over both levels in turn. A set
+    is unlearned from the given model. The loss of every training sample under the result is added
+    to its sum over the sets so far. The n samples with the smallest sum are the next set (dual
+    averaging on the weights of the set). The first set is a seeded draw. Of the later sets, the one
+    with the lowest mean loss on itself wins, and the scores are minus the mean losses that chose
+    it.
 
     Source: worst-case forget sets as a bilevel problem, Fan et al. (arXiv 2403.07362). Deviations:
     averaged in place of projected steps, and any method in place of signed gradient steps.
@@ -71,7 +72,7 @@ def worst_case_of(
     Args:
         experiment: Data, engine and layer.
         model: The model before unlearning; it stays as it is.
-        search: Method, size and rounds.
+        search: Method, size and number of sets.
         seed: Of the first set and of the method.
         watch: Shows progress.
 
@@ -83,9 +84,9 @@ def worst_case_of(
     draw = np.random.default_rng(seeds.derive(seed, "worst_case"))
     keys, total = draw.random(len(index)), np.zeros(len(index))
     best, hardest = keys, np.inf
-    for number in range(search.rounds + 1):
+    for number in range(search.sets + 1):
         chosen = smallest(keys, index.ids, search.n)
-        log = watch(f"worst case: set {number + 1} of {search.rounds + 1}", method.log_rows)
+        log = watch(f"worst case: set {number + 1} of {search.sets + 1}", method.log_rows)
         unlearned = _without(experiment, chosen).unlearn(model, method, seed=seed, log=log).model
         logits = sample_logits(
             unlearned, experiment.data.train, experiment.engine, experiment.layer

@@ -117,8 +117,8 @@ class MUDA(Method):
         "2407.17710. Recipe 'paper' has L_DA = −DA² and alternating phases as there; its "
         "self-distillation target, k, weights and schedule are our choices. By default both "
         "losses share each step, L_DA is the energy form on centred features, a fitted probe "
-        "removes the rest, the recovery also distils the original's retained "
-        "logits and features, only later layers train, head rows of forgotten classes are "
+        "removes what it still finds of the class, the recovery also distils the original's "
+        "retained logits and features, only later layers train, head rows of forgotten classes are "
         "replaced, and single samples are left to unseen_distill"
     )
     needs: ClassVar = ("forget", "retain", "labels")

@@ -50,13 +50,11 @@ class ProbedMUDA(Method):
         "labels",
         "a linear head with bias, or redraw_head=False",
     )
-    passes: ClassVar = "trained: rounds × steps × 2 batches; forward: as much again"
+    passes: ClassVar = "trained: epochs × steps × 2 batches; forward: as much again"
     search_space: ClassVar = {"lr": Range(0.01, 0.2), "w_probe": Range(0.1, 3.0)}
 
-    rounds: Annotated[
-        Count, "rounds of steps; each begins a fresh random order and gives a row of the trace"
-    ] = 3
-    steps: Annotated[Count, "steps of one round"] = 30
+    epochs: Annotated[Count, "each has `steps` steps, in a random order of its own"] = 3
+    steps: Annotated[Count, "steps of one epoch"] = 30
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
     w_probe: Annotated[
         NonNegative, "weight of the self-distillation through the probe, in nats"
@@ -88,11 +86,6 @@ class ProbedMUDA(Method):
         """A probe's accuracy on the forget set, which w_probe trains against."""
         return ("lp_forget", "lp_few_forget") if self.w_probe > 0 else ()
 
-    @property
-    def log_rows(self) -> int:
-        """Number of log rows."""
-        return self.rounds
-
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         gone = task.needs_gone_classes(self.name, ": its target is the original without that class")
@@ -110,7 +103,7 @@ class ProbedMUDA(Method):
             norm=self.norm,
             steps_per_epoch=self.steps,
         )
-        result = task.fit(student, [phase], epochs=self.rounds)
+        result = task.fit(student, [phase], epochs=self.epochs)
         if head is not None:
             self._redraw(head, list(task.forgotten_classes), task.retained_classes)
         return result

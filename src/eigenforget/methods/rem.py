@@ -54,7 +54,7 @@ class REM(SGDFields, Method):
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
         "trained: epochs × 2 × (forget + retain) + up to removals × epochs × forget; forward: the "
-        "same for the reference, and epochs × retain + each look × forget for accuracies"
+        "same for the original, and epochs × retain + each look × forget for accuracies"
     )
     search_space: ClassVar = {"lr": Range(1e-4, 0.1)}
     recipes: ClassVar = {
@@ -158,20 +158,20 @@ class _Run:
     def redirect(self, part: LossInputs) -> Tensor:
         """The loss [B] of a batch of all data."""
         with torch.no_grad():
-            reference = self._widened(self._original, part.batch)
+            before = self._widened(self._original, part.batch)
         beside = self._widened(self.student, part.batch)
         self._task.engine.meter.count(trained=len(beside), forwarded=len(beside))
         alone = cross_entropy(part.outputs.logits, part.batch.labels)
         known = (part.batch.positions < self._known).to(alone)
-        return self._preference(beside - reference) - known * self._preference(alone - reference)
+        return self._preference(beside - before) - known * self._preference(alone - before)
 
     def remove(self, part: LossInputs) -> Tensor:
         """The loss [B] of a batch of the forget set."""
         with torch.no_grad():
-            reference = self._widened(self._original, part.batch)
-        self._task.engine.meter.count(forwarded=len(reference))
+            before = self._widened(self._original, part.batch)
+        self._task.engine.meter.count(forwarded=len(before))
         alone = cross_entropy(part.outputs.logits, part.batch.labels)
-        return -self._preference(alone - reference)
+        return -self._preference(alone - before)
 
     def has_to_remove(self, _: nn.Module, passes: int) -> bool:
         """Whether the model alone is still too accurate on the forget set, after so many passes.

@@ -37,19 +37,19 @@ class SCRUB(SGDFields, Method):
     a new optimizer, to which `schedule` applies.
 
     rewind=True is SCRUB+R. Of the states after each epoch, the result is the one whose forget error
-    is nearest to a reference; of two that are equally near, the later one. The reference is
-    `reference_error` if it is given. Otherwise it is, as in the paper, the error of the final model
+    is nearest to a target; of two that are equally near, the later one. The target is
+    `target_error` if it is given. Otherwise it is, as in the paper, the error of the final model
     on unseen samples, weighted so that the classes are distributed as in the forget set. Without
     unseen samples it is the error on the share `held_out` of the retain samples, weighted likewise;
     they are kept out of the min epochs. The original was trained on them, so their error tends to
     be below that of unseen samples. If a class is gone as a whole, no retain sample is distributed
-    like the forget set, and rewinding without unseen samples or a reference_error is refused.
+    like the forget set, and rewinding without unseen samples or a target_error is refused.
     """
 
     name: ClassVar = "scrub"
     source: ClassVar = (
         "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning, "
-        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: the reference of the rewind where "
+        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: the target of the rewind where "
         "there are no unseen samples, a new optimizer for the min epochs alone; of the defaults: "
         "an optimizer per kind of step, a smooth decay of the learning rate, gradient clipping"
     )
@@ -128,14 +128,14 @@ class SCRUB(SGDFields, Method):
         bool, "one momentum goes through max and min steps; False keeps one for each"
     ] = False
     rewind: Annotated[
-        bool, "SCRUB+R: return the epoch with the forget error nearest to a reference"
+        bool, "SCRUB+R: return the epoch with the forget error nearest to a target"
     ] = False
-    reference_error: Annotated[
+    target_error: Annotated[
         UnitInterval | None,
         "error rate to rewind to; None measures it on unseen samples (see above)",
     ] = None
     held_out: Annotated[
-        Between01, "share of the retain samples held out for the reference without unseen samples"
+        Between01, "share of the retain samples held out for the target without unseen samples"
     ] = 0.1
 
     @pydantic.model_validator(mode="after")
@@ -154,14 +154,14 @@ class SCRUB(SGDFields, Method):
         if not self.rewind:
             self._fit(student, task, retain, None)
             return student
-        states, reference = _States(task), self.reference_error
-        if reference is None:
+        states, target = _States(task), self.target_error
+        if target is None:
             retain, like_forget = self._like_forget(task, retain)
         self._fit(student, task, retain, states.keep)
         states.keep(student)
-        if reference is None:
-            reference = _error(task, student, like_forget)
-        student.load_state_dict(states.nearest(reference))
+        if target is None:
+            target = _error(task, student, like_forget)
+        student.load_state_dict(states.nearest(target))
         return student
 
     def _like_forget(self, task: Task, retain: Source) -> tuple[Source, _WeightedLosses]:
@@ -230,9 +230,9 @@ class _States:
             self._kept.append((_error(self._task, model, self._forget), state))
         self._untouched = False
 
-    def nearest(self, reference: float) -> dict[str, Tensor]:
-        """The latest of the states whose forget error is nearest to the reference."""
-        return min(reversed(self._kept), key=lambda kept: abs(kept[0] - reference))[1]
+    def nearest(self, target: float) -> dict[str, Tensor]:
+        """The latest of the states whose forget error is nearest to the target."""
+        return min(reversed(self._kept), key=lambda kept: abs(kept[0] - target))[1]
 
 
 def _error(task: Task, model: nn.Module, samples: _WeightedLosses) -> float:
@@ -260,7 +260,7 @@ def _rows_by_class(task: Task, labels: np.ndarray, least: int, what: str) -> lis
             raise Refused(
                 "scrub(rewind=True) needs samples like the forget set's, but class "
                 f"{label} has {len(found[-1])} {what} and {least} are needed; give unseen samples "
-                "of each class of the forget set, or reference_error"
+                "of each class of the forget set, or target_error"
             )
     return found
 

@@ -31,7 +31,7 @@ _TINY = 1e-15
 
 @configured
 class SFRon(Method):
-    """Alternate one step of ascent on a forget batch with `retain_steps` of descent on the rest.
+    """Alternate one step of ascent on the forget set with `retain_steps` on the retain set.
 
         forget   −α_t · Σ_i w_i ℓ_i / Σ_i w_i with the constants w_i = ℓ_i^−λ
         retain   mean ℓ_i
@@ -39,8 +39,8 @@ class SFRon(Method):
     ℓ is the cross-entropy. The weights w_i keep samples whose loss is already high from being
     driven further. In forget steps, the gradient is set to 0 except for weights with F_f / F_r ≥ γ,
     and then limited to the norm `clip`. F_f and F_r are the diagonals of the Fisher information of
-    both sides, at the original. α_t falls from `alpha` along half a cosine over the rounds. All
-    steps share one momentum, so the other weights move too.
+    both sides, at the original. α_t falls from `alpha` along half a cosine over the forget steps.
+    All steps share one momentum, so the other weights move too.
 
     estimator="sample" is the formula of F. "batch" is what the authors' code computes, means of
     squared gradients of batch means, and faster.
@@ -51,17 +51,19 @@ class SFRon(Method):
         "Huang et al.: Unified Gradient-Based Machine Unlearning with Remain Geometry "
         "Enhancement, arXiv 2409.19732, algorithm 1 with its implicit Hessian approximation; the "
         "slow weights follow the fast ones at a rate of 1, as in the authors' settings; "
-        "deviations: each round draws its samples anew; momentum is Nesterov's by default"
+        "deviations: each forget step draws its samples anew, and so do the retain steps after it; "
+        "momentum is Nesterov's by default"
     )
     needs: ClassVar = ("forget", "retain", "labels", "per-sample gradients")
     passes: ClassVar = (
-        "trained: forget + retain (Fisher information) + rounds × (1 + retain_steps) × batch_size"
+        "trained: forget + retain (Fisher information) + forget_steps × (1 + retain_steps) × "
+        "batch_size"
     )
     search_space: ClassVar = {"lr": Range(1e-4, 0.1), "alpha": Range(0.1, 100.0)}
     recipes: ClassVar = {
         "cifar10-resnet18-sfron": PublishedRun(
             dict(
-                rounds=300,
+                forget_steps=300,
                 retain_steps=5,
                 alpha=25.0,
                 adaptive=0.5,
@@ -82,7 +84,7 @@ class SFRon(Method):
         ),
     }
 
-    rounds: Annotated[Count, "forget steps in all"] = 60
+    forget_steps: Annotated[Count, "forget steps in all"] = 60
     retain_steps: Annotated[Count, "retain steps after each forget step"] = 5
     alpha: Annotated[Positive, "weight of the ascent, at first"] = 1.0
     adaptive: Annotated[NonNegative, "λ: how fast a sample's weight falls with its loss"] = 0.5
@@ -101,17 +103,17 @@ class SFRon(Method):
 
     @property
     def log_rows(self) -> int:
-        """Number of log rows: two per round."""
-        return 2 * self.rounds
+        """Number of log rows: two per forget step."""
+        return 2 * self.forget_steps
 
     def __call__(self, task: Task) -> nn.Module:
         retain, student = task.needs_retain(self.name), task.student()
         mask = self.mask(task, student)
-        present = _Round(self.rounds)
+        fall = _Fall(self.forget_steps)
 
         def ascent(part: LossInputs) -> Tensor:
             losses = cross_entropy(part.outputs.logits, part.batch.labels)
-            return -self.alpha * present.factor * adaptive_mean(losses, self.adaptive)
+            return -self.alpha * fall.factor * adaptive_mean(losses, self.adaptive)
 
         def limit(model: nn.Module) -> None:
             own = [(mask[name], p) for name, p in model.named_parameters() if p.grad is not None]
@@ -127,7 +129,7 @@ class SFRon(Method):
             ascent,
             steady,
             self.batch_size,
-            prepare=present.begin,
+            prepare=fall.begin,
             on_gradients=limit,
             steps_per_epoch=1,
         )
@@ -140,7 +142,7 @@ class SFRon(Method):
             steps_per_epoch=self.retain_steps,
             continues=True,
         )
-        return task.fit(student, [forget, recover], epochs=self.rounds)
+        return task.fit(student, [forget, recover], epochs=self.forget_steps)
 
     def mask(self, task: Task, model: nn.Module) -> Weights:
         """1 where a weight ascends and 0 elsewhere, by the name of the weight."""
@@ -160,13 +162,13 @@ def adaptive_mean(losses: Tensor, exponent: float) -> Tensor:
     return (weights / weights.sum() * losses).sum()
 
 
-class _Round:
-    """The present round, and the factor of the ascent in it."""
+class _Fall:
+    """The factor of the ascent in the present forget step."""
 
-    def __init__(self, rounds: int) -> None:
-        self._rounds = rounds
+    def __init__(self, forget_steps: int) -> None:
+        self._forget_steps = forget_steps
         self.factor = 1.0
 
     def begin(self, _: nn.Module, number: int) -> None:
-        """Half a cosine from 1 to 0 over the rounds."""
-        self.factor = 0.5 * (1 + math.cos(math.pi * number / self._rounds))
+        """Half a cosine from 1 to 0 over the forget steps."""
+        self.factor = 0.5 * (1 + math.cos(math.pi * number / self._forget_steps))

@@ -243,7 +243,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         "of another type": [
             f"{name} (checkpoint {theirs.dtype}, model {ours.dtype})"
             for name, theirs, ours in both
-            if not _holds(ours.dtype, theirs.dtype) and not _rounds(ours.dtype, theirs.dtype)
+            if not _holds(ours.dtype, theirs.dtype) and not _loses_digits(ours.dtype, theirs.dtype)
         ],
         "infinite": [name for name, theirs, _ in both if name in parameters and is_mask(theirs)],
         "tied in the model but different": _torn(own, given),
@@ -257,7 +257,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"the checkpoint does not fit the model: {'; '.join(parts)}"
             + (f"; {reason}" if reason else "")
         )
-    rounded = [name for name, theirs, ours in both if _rounds(ours.dtype, theirs.dtype)]
+    rounded = [name for name, theirs, ours in both if _loses_digits(ours.dtype, theirs.dtype)]
     if rounded:
         notices.warn(
             f"{len(rounded)} tensors of the checkpoint are in float64 and are rounded to the "
@@ -362,7 +362,7 @@ def _holds(target: torch.dtype, given: torch.dtype) -> bool:
     )
 
 
-def _rounds(target: torch.dtype, given: torch.dtype) -> bool:
+def _loses_digits(target: torch.dtype, given: torch.dtype) -> bool:
     """Whether values lose no more than digits that training in float32 never had."""
     return (target, given) == (torch.float32, torch.float64)
 

@@ -1,4 +1,4 @@
-"""A model in two parts: what comes before the layers that train, and the rest."""
+"""A model in two parts: what comes before the layers that train, and those from there on."""
 
 from __future__ import annotations
 

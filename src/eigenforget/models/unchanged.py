@@ -39,7 +39,7 @@ def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
     requires_grad=False in `before` (and so a frozen copy of the model inside it), buffers of a
     module whose own parameters are all frozen, buffers that are not saved, and additive masks of 0
     and ±∞. A constant buffer (a table of positions) cannot be told from a kept copy, and methods
-    that change a part on purpose leave the rest as it was. Whoever judges has to know that.
+    that change a part on purpose leave all else as it was. Whoever judges has to know that.
 
     Raises:
         EigenforgetError: There is no trainable floating-point parameter.

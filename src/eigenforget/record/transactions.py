@@ -91,7 +91,7 @@ class Transaction:
         return self.folder(path.parent) / path.name
 
     def remove(self, path: str | Path) -> None:
-        """Takes a file or folder away together with the rest, if it is there."""
+        """Takes a file or folder away together with the others, if it is there."""
         path = Path(path).absolute()
         self._gone.append((self._in(path.parent), path.name))
 

@@ -11,8 +11,8 @@ from eigenforget.record import RecordError, RunRecord, canonical, in_force
 from eigenforget.report.findings import (
     NO_MODEL,
     NO_RETRAINED,
-    Case,
     Finding,
+    StudyRecords,
     count_in,
     enumerated,
     found,
@@ -73,9 +73,9 @@ class AttackSizes(NamedTuple):
     action="Retrain at least three models without the forget set, from other seeds, and evaluate"
     " again with --oracle for each.",
 )
-def oracles(case: Case) -> Finding:
+def oracles(study: StudyRecords) -> Finding:
     """Counts the retrained models."""
-    count = len(case.of("oracle"))
+    count = len(study.of("oracle"))
     if not count:
         return found(
             "No retrained model is among the records. The records cannot show whether any model is"
@@ -97,11 +97,11 @@ def oracles(case: Case) -> Finding:
     action="Before you compare methods, repeat with originals from two or more other seeds, and "
     "report the spread.",
 )
-def training_seeds(case: Case) -> Finding:
+def training_seeds(study: StudyRecords) -> Finding:
     """Counts the originals."""
-    originals = case.of("original")
-    if not originals or not case.judged:
-        return not_applicable("no original is among the records" if case.judged else NO_MODEL)
+    originals = study.of("original")
+    if not originals or not study.judged:
+        return not_applicable("no original is among the records" if study.judged else NO_MODEL)
     count = len({r.inputs.get("checked_model", r.name) for r in originals})
     if count > 1:
         return passed(f"{count} originals from different training seeds are among the records.")
@@ -118,12 +118,12 @@ def training_seeds(case: Case) -> Finding:
     action="Do not quote these numbers as evidence that nothing can be found. Use a larger "
     "held-out set; judge such a small request by accuracy and relearning.",
 )
-def attack_size(case: Case) -> Finding:
+def attack_size(study: StudyRecords) -> Finding:
     """Looks at the intervals of attacks' AUCs and at the false alarms that rates rest on."""
-    rows = {row.model: row for row in case.shown}
+    rows = {row.model: row for row in study.shown}
     told = [
         (record, row)
-        for record in case.of("unlearned", "control")
+        for record in study.of("unlearned", "control")
         if any(_has(row := rows[record.name], name) for name in (*_AUCS, *_RATES))
     ]
     if not told:
@@ -153,9 +153,9 @@ def attack_size(case: Case) -> Finding:
     action="Look at the pairs. If both show the same thing, add the retained one to the request,"
     " and unlearn again.",
 )
-def near_duplicate_pairs(case: Case) -> Finding:
+def near_duplicate_pairs(study: StudyRecords) -> Finding:
     """Looks at the near duplicates that were found when the data was split."""
-    looked = [(r, *_near(r)) for r in in_force(case.records) if "near_duplicates" in r.job]
+    looked = [(r, *_near(r)) for r in in_force(study.records) if "near_duplicates" in r.job]
     if not looked:
         return not_applicable("no record says whether near duplicates were looked for")
     total = max(n for _, n, _ in looked)
@@ -178,16 +178,16 @@ def near_duplicate_pairs(case: Case) -> Finding:
     action="Do not compare these models. Evaluate them all in one run, or report only those that"
     " belong together.",
 )
-def mixed(case: Case) -> Finding:
+def mixed(study: StudyRecords) -> Finding:
     """Compares the digests of data and split, and the measured layers."""
-    if len(case.models) < 2:
+    if len(study.models) < 2:
         return not_applicable("one model only is among the records")
     said: list[str] = []
     odd: dict[str, None] = {}
     looks: tuple[tuple[str, Sequence[RunRecord], Callable[[RunRecord], object]], ...] = (
-        ("data", case.models, lambda r: r.inputs.get("data")),
-        ("split", case.models, lambda r: r.inputs.get("split")),
-        ("layers", case.of(*_ROLES), _layers),
+        ("data", study.models, lambda r: r.inputs.get("data")),
+        ("split", study.models, lambda r: r.inputs.get("split")),
+        ("layers", study.of(*_ROLES), _layers),
     )
     for what, models, look in looks:
         first, *others = _grouped(models, look) or [[]]
@@ -199,7 +199,7 @@ def mixed(case: Case) -> Finding:
             odd |= dict.fromkeys(rest)
     if said:
         return found(" ".join(said), odd)
-    if not any("data" in r.inputs and "split" in r.inputs for r in case.models):
+    if not any("data" in r.inputs and "split" in r.inputs for r in study.models):
         return not_applicable("the records do not hold the digests of data and split")
     return passed("All models were measured on the same data, split and layers.")
 
@@ -211,19 +211,19 @@ def mixed(case: Case) -> Finding:
     action="Do not quote these metrics as evidence for or against forgetting. Judge by metrics"
     " that tell original and retrained models apart.",
 )
-def signal(case: Case) -> Finding:
+def signal(study: StudyRecords) -> Finding:
     """Looks for headline feature metrics in which original and retrained models do not differ."""
-    table = case.table
+    table = study.table
     both = [name for name in FEATURE_METRICS if separates(name, table) is not None]
     if not both:
         shared = "no headline feature metric has an original's value and a band"
-        return not_applicable(shared if case.of("oracle") else NO_RETRAINED)
+        return not_applicable(shared if study.of("oracle") else NO_RETRAINED)
     null = [name for name in both if not separates(name, table)]
     if not null:
         names = enumerated([label(n) for n in both])
         return passed(f"{names} tell the original from the retrained models.")
     values = [
-        f"{label(n)} ({number(table.original[n])} and {number(table.reference[n].mean)})"
+        f"{label(n)} ({number(table.original[n])} and {number(table.oracles[n].mean)})"
         for n in null
     ]
     rest = [label(n) for n in both if n not in null]
@@ -241,12 +241,12 @@ def signal(case: Case) -> Finding:
 
 
 @rule("EF015", "Corrected records", "note", action="Read both records, and quote the later one.")
-def corrected(case: Case) -> Finding:
+def corrected(study: StudyRecords) -> Finding:
     """Looks for records that a later one corrects."""
-    by_digest = {r.digest: r for r in case.records}
+    by_digest = {r.digest: r for r in study.records}
     pairs = [
         (by_digest[r.job["corrects"]], r)
-        for r in case.records
+        for r in study.records
         if r.job.get("corrects", "") in by_digest
     ]
     if not pairs:
@@ -266,13 +266,13 @@ def corrected(case: Case) -> Finding:
     action="Evaluate again without --skip and with what the scores need, or state with the result"
     " what was not measured.",
 )
-def measures(case: Case) -> Finding:
+def measures(study: StudyRecords) -> Finding:
     """Looks for kinds of measures that an unlearned model has no score of."""
-    if not case.judged:
+    if not study.judged:
         return not_applicable(NO_MODEL)
     lacking: dict[str, list[str]] = {}
-    for row in case.judged:
-        have = {group(name, case.table) for name in row.cells if _has(row, name)}
+    for row in study.judged:
+        have = {group(name, study.table) for name in row.cells if _has(row, name)}
         missing = [words for key, words in _GROUPS.items() if key not in have]
         if missing:
             lacking.setdefault(enumerated(missing), []).append(row.model)
@@ -289,9 +289,9 @@ def measures(case: Case) -> Finding:
     action="Differences of a thousandth may come from this. Evaluate all models in one run where"
     " that matters.",
 )
-def surroundings(case: Case) -> Finding:
+def surroundings(study: StudyRecords) -> Finding:
     """Compares versions and devices."""
-    models = case.of(*_ROLES)
+    models = study.of(*_ROLES)
     if len(models) < 2:
         return not_applicable("one model only is among the records")
     values = {

@@ -12,9 +12,9 @@ from eigenforget.report.decision import KEEP_SCORES, Position
 from eigenforget.report.findings import (
     NO_MODEL,
     NO_RETRAINED,
-    Case,
     Finding,
     Severity,
+    StudyRecords,
     enumerated,
     found,
     not_applicable,
@@ -45,12 +45,12 @@ _RELEARNING = "relearn_all_auc"
     action="Do not use the model unless this loss is acceptable. Train longer on the retain set, "
     "or choose gentler settings or another method.",
 )
-def retained_accuracy(case: Case) -> Finding:
+def retained_accuracy(study: StudyRecords) -> Finding:
     """Looks for too low scores of what should be kept, or for less accuracy than the original."""
-    if not case.judged:
+    if not study.judged:
         return not_applicable(NO_MODEL)
-    if case.of("oracle"):
-        lost = _standing(case, case.judged, "lost")
+    if study.of("oracle"):
+        lost = _standing(study, study.judged, "lost")
         if lost is None:
             return not_applicable("no score of what should be kept has retrained values")
         if lost:
@@ -59,9 +59,9 @@ def retained_accuracy(case: Case) -> Finding:
         return passed("No unlearned model is told from retrained models on retained data.")
     fell = {
         row.model: [f"{label(name)} {number(value)} ({signed(value - before)})"]
-        for row in case.judged
+        for row in study.judged
         for name in KEEP_SCORES[:1]
-        if (before := case.table.original.get(name)) is not None
+        if (before := study.table.original.get(name)) is not None
         and name in row.cells
         and (value := row.cells[name].value) is not None
         and value - before < -FALL - 1e-9
@@ -69,7 +69,7 @@ def retained_accuracy(case: Case) -> Finding:
     if fell:
         said = "Retained data is classified worse than by the original."
         return found(f"{said} {_by_model(fell)}", fell)
-    if KEEP_SCORES[0] not in case.table.original:
+    if KEEP_SCORES[0] not in study.table.original:
         return not_applicable(
             "no retained accuracy can be compared with that of a retrained model or of the original"
         )
@@ -83,11 +83,11 @@ def retained_accuracy(case: Case) -> Finding:
     action="Do not call it forgotten: its outputs deny what its features still hold. Choose a "
     "method that changes the features, or retrain.",
 )
-def outputs_without_features(case: Case) -> Finding:
+def outputs_without_features(study: StudyRecords) -> Finding:
     """Looks for the retrained models' forget accuracy beside other scores that remember."""
-    if not case.shown:
+    if not study.shown:
         return not_applicable(NO_MODEL)
-    told = {row.model: case.decisions[row.model].scores for row in case.shown}
+    told = {row.model: study.decisions[row.model].scores for row in study.shown}
     passing = {
         model: [s for s in scores if s.position == "residual"]
         for model, scores in told.items()
@@ -101,7 +101,7 @@ def outputs_without_features(case: Case) -> Finding:
         return passed(
             "No model with the retrained models' accuracy on the forget set shows it elsewhere."
         )
-    roles = {row.model: row.role for row in case.shown}
+    roles = {row.model: row.role for row in study.shown}
     said = {
         _named(model, roles[model]): [beside_oracles(s) for s in of] for model, of in kept.items()
     }
@@ -120,14 +120,14 @@ def outputs_without_features(case: Case) -> Finding:
     action="Stop earlier, or use a smaller learning rate: a model unlike any retrained one also "
     "gives the forget set away.",
 )
-def over_forgetting(case: Case) -> Finding:
+def over_forgetting(study: StudyRecords) -> Finding:
     """Looks for decision scores on the side where more is gone than retraining removes."""
-    if not case.judged:
+    if not study.judged:
         return not_applicable(NO_MODEL)
-    over = _standing(case, case.judged, "over-forgotten")
+    over = _standing(study, study.judged, "over-forgotten")
     if over is None:
         return not_applicable(
-            "no decision score has retrained values" if case.of("oracle") else NO_RETRAINED
+            "no decision score has retrained values" if study.of("oracle") else NO_RETRAINED
         )
     if not over:
         return passed("No decision score shows that more is gone than retraining removes.")
@@ -142,9 +142,9 @@ def over_forgetting(case: Case) -> Finding:
     action="Do not pass the file on if the original's knowledge must not leave with it. Choose a "
     "method that changes all layers, or retrain.",
 )
-def original_weights(case: Case) -> Finding:
+def original_weights(study: StudyRecords) -> Finding:
     """Looks at trainable weights that are the original's, and at room for more of them."""
-    records = case.of("unlearned", "control")
+    records = study.of("unlearned", "control")
     if not records:
         return not_applicable(NO_MODEL)
     unchanged = {r.name: _unchanged(r) for r in records}
@@ -158,7 +158,7 @@ def original_weights(case: Case) -> Finding:
         rest = f" Nothing is known about {enumerated(silent)}." if silent else ""
         where = enumerated(list(told)) if silent else "every model"
         return passed(f"In {where} more than half of the weights differ from the original's.{rest}")
-    originals = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
+    originals = {r.inputs.get("checked_model", "") for r in study.of("original")} - {""}
     said = [
         f"{_named(r.name, r.role)} "
         + _how_much(told.get(r.name), r.inputs.get("checked_model") in originals, _is_hidden(r))
@@ -189,9 +189,9 @@ def original_weights(case: Case) -> Finding:
     action="Read the reason. A refused method needs what the reason names; a failed one usually"
     " needs a smaller learning rate.",
 )
-def no_result(case: Case) -> Finding:
+def no_result(study: StudyRecords) -> Finding:
     """Looks for runs that made no model."""
-    bad = [r for r in in_force(case.records) if r.outcome.status != "ok"]
+    bad = [r for r in in_force(study.records) if r.outcome.status != "ok"]
     if not bad:
         return passed("Every run made a model.")
     words = {"refused": "was refused", "failed": "failed"}
@@ -206,9 +206,9 @@ def no_result(case: Case) -> Finding:
     "note",
     action="Never quote a control as a result. It shows what a metric fails to catch.",
 )
-def controls(case: Case) -> Finding:
+def controls(study: StudyRecords) -> Finding:
     """Looks for negative controls."""
-    names = [r.name for r in case.of("control")]
+    names = [r.name for r in study.of("control")]
     if not names:
         return passed("No negative control is among the models.")
     verb = "is a negative control" if len(names) == 1 else "are negative controls"
@@ -223,16 +223,16 @@ def controls(case: Case) -> Finding:
     action="Compare with retraining, which is exact. Unlearning pays off where it is much cheaper"
     " or is needed more often.",
 )
-def cost(case: Case) -> Finding:
+def cost(study: StudyRecords) -> Finding:
     """Looks at the share of the cost of retraining."""
-    retrained, models = case.of("oracle"), case.of("unlearned")
-    if not (case.judged and retrained):
-        return not_applicable(NO_RETRAINED if case.judged else NO_MODEL)
+    retrained, models = study.of("oracle"), study.of("unlearned")
+    if not (study.judged and retrained):
+        return not_applicable(NO_RETRAINED if study.judged else NO_MODEL)
     if len({str(r.environment.get("device")) for r in (*models, *retrained)}) > 1:
         return not_applicable(
             "the models were made on different devices, so their times do not compare"
         )
-    every = shares(case.models)
+    every = shares(study.models)
     known = {r.name: every[r.name] for r in models if r.name in every}
     if not known:
         return not_applicable("the records do not say how long unlearning or retraining took")
@@ -256,13 +256,13 @@ def cost(case: Case) -> Finding:
     action="Treat the model as one that still holds part of the forget set. Choose a method that "
     "changes the features more, or retrain.",
 )
-def relearning(case: Case) -> Finding:
+def relearning(study: StudyRecords) -> Finding:
     """Looks for a relearning score that shows the forget set."""
-    if not case.judged:
+    if not study.judged:
         return not_applicable(NO_MODEL)
-    if not any(_RELEARNING in row.cells for row in case.judged):
+    if not any(_RELEARNING in row.cells for row in study.judged):
         return not_applicable("relearning was not measured")
-    fast = _standing(case, case.judged, "residual", only=_RELEARNING)
+    fast = _standing(study, study.judged, "residual", only=_RELEARNING)
     if fast is None:
         return not_applicable("relearning has no retrained values here")
     if not fast:
@@ -281,14 +281,14 @@ def relearning(case: Case) -> Finding:
     action="Do not quote this score as evidence for the method. The headline counts it only where"
     " it speaks against it.",
 )
-def trained_on(case: Case) -> Finding:
+def trained_on(study: StudyRecords) -> Finding:
     """Looks for scores that the method optimises."""
-    if not case.judged:
+    if not study.judged:
         return not_applicable(NO_MODEL)
     own = {
         row.model: names
-        for row in case.judged
-        if (names := [label(n, case.table) for n in row.optimises if n in row.cells])
+        for row in study.judged
+        if (names := [label(n, study.table) for n in row.optimises if n in row.cells])
     }
     if not own:
         return passed("No unlearned model was trained on a score that it is judged by.")
@@ -297,13 +297,13 @@ def trained_on(case: Case) -> Finding:
 
 
 def _standing(
-    case: Case, rows: Sequence[Row], position: Position, *, only: str = ""
+    study: StudyRecords, rows: Sequence[Row], position: Position, *, only: str = ""
 ) -> dict[str, list[str]] | None:
     """The decision scores of each model that stand there, in words; None: nothing to compare."""
     told = {
         row.model: [
             s
-            for s in case.decisions[row.model].scores
+            for s in study.decisions[row.model].scores
             if (s.name in KEEP_SCORES) == (position == "lost") and only in ("", s.name)
         ]
         for row in rows

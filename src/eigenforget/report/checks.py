@@ -14,7 +14,14 @@ from eigenforget.core.text import displayed
 from eigenforget.record import RunRecord
 from eigenforget.report import check_evidence as evidence
 from eigenforget.report import check_models as models
-from eigenforget.report.findings import SEVERITIES, Case, Finding, Rule, Severity, case_of
+from eigenforget.report.findings import (
+    SEVERITIES,
+    Finding,
+    Rule,
+    Severity,
+    StudyRecords,
+    study_records,
+)
 
 
 class Check(NamedTuple):
@@ -67,8 +74,8 @@ def checks(records: Sequence[RunRecord], own: Sequence[Rule | str] = ()) -> list
             reads is malformed.
         EigenforgetError: As in `all_rules`; or a rule gives no finding.
     """
-    case = case_of(records)
-    return [_checked(rule, case) for rule in all_rules(own)]
+    study = study_records(records)
+    return [_checked(rule, study) for rule in all_rules(own)]
 
 
 def all_rules(own: Sequence[Rule | str] = ()) -> list[Rule]:
@@ -119,8 +126,8 @@ def by_severity(made: Sequence[Check]) -> list[Check]:
     return sorted(found, key=lambda c: SEVERITIES.index(c.severity))
 
 
-def _checked(rule: Rule, case: Case) -> Check:
-    finding = rule.look(case)
+def _checked(rule: Rule, study: StudyRecords) -> Check:
+    finding = rule.look(study)
     if not isinstance(finding, Finding):
         raise EigenforgetError(
             f"check {rule.code} gave {displayed(finding)}, no finding: found(…), passed(…) or "

@@ -173,7 +173,7 @@ class Decision(NamedTuple):
     unfit: str = ""
 
 
-class ReferenceScores(NamedTuple):
+class ComparisonScores(NamedTuple):
     """Scores by name of the models that a model is compared with.
 
     Attributes:
@@ -195,7 +195,7 @@ class ReferenceScores(NamedTuple):
 
 
 def decide(
-    model: Mapping[str, Estimate], beside: ReferenceScores, *, trained_on: Collection[str] = ()
+    model: Mapping[str, Estimate], beside: ComparisonScores, *, trained_on: Collection[str] = ()
 ) -> Decision:
     """Whether a model is like a retrained one, by scores that are fixed for the kind of request.
 
@@ -243,7 +243,7 @@ def decide(
     return Decision(forgot, kept, tuple(found.values()), missing, pooled)
 
 
-def _unfit(beside: ReferenceScores) -> str:
+def _unfit(beside: ComparisonScores) -> str:
     """Why the oracles are no yardstick; "" where they are one."""
     known, own = (
         [scores[_RETAINED].value for scores in group if _RETAINED in scores]
@@ -260,7 +260,7 @@ def _unfit(beside: ReferenceScores) -> str:
     )
 
 
-def _tells(name: str, beside: ReferenceScores, pooled: float, forget: int) -> bool:
+def _tells(name: str, beside: ComparisonScores, pooled: float, forget: int) -> bool:
     """Whether a score tells the originals from the oracles, whatever the model has."""
     found = [s for m in beside.originals if (s := _score(name, m, beside, pooled, forget))]
     return any(s.separates for s in found)
@@ -274,7 +274,7 @@ def _forget_scores(kind: RequestKind, model: Mapping[str, Estimate]) -> tuple[st
     return names
 
 
-def _pooled_ratio(beside: ReferenceScores, names: Iterable[str]) -> float:
+def _pooled_ratio(beside: ComparisonScores, names: Iterable[str]) -> float:
     """Mean ratio of the variance between models of one kind to the sampling variance of a score.
 
     It is 1 where no two models of a kind were measured with intervals.
@@ -350,7 +350,7 @@ class _Scale:
     def over(self) -> float:
         """The gap on the other side from which on it is over-forgotten."""
         # What should be kept may be better than in the oracles, and forget features that lie deeper
-        # in the directions of the retained ones take nothing from what is kept.
+        # in the directions of the retained ones take nothing from the retain set.
         return math.inf if self.name in (*KEEP_SCORES, _ALIGNMENT) else self.loss
 
     @property
@@ -403,7 +403,7 @@ def _placed(name: str, of: Estimate) -> Estimate:
 
 
 def _score(
-    name: str, model: Mapping[str, Estimate], beside: ReferenceScores, pooled: float, forget: int
+    name: str, model: Mapping[str, Estimate], beside: ComparisonScores, pooled: float, forget: int
 ) -> DecisionScore | None:
     """The score of the model beside the oracles; None where either has none."""
     oracles = [scores[name] for scores in beside.oracles if name in scores]
@@ -466,7 +466,7 @@ def _kept(
     scores: Sequence[DecisionScore],
     to_forget: Sequence[DecisionScore],
     oracles: int,
-    beside: ReferenceScores,
+    beside: ComparisonScores,
 ) -> Answer:
     lost = tuple(s.name for s in scores if s.position == "lost")
     over = tuple(s.name for s in to_forget if s.position == "over-forgotten")

@@ -19,8 +19,8 @@ NO_MODEL = "no unlearned model is among the records"
 NO_RETRAINED = "no retrained model is among the records"
 
 
-class Case(NamedTuple):
-    """What a check looks at.
+class StudyRecords(NamedTuple):
+    """The records of a study, which a check looks at.
 
     Attributes:
         records: All records that were given, corrected ones too.
@@ -74,25 +74,25 @@ class Rule(NamedTuple):
         title: What is wrong where it finds something.
         severity: How bad that is.
         action: What to do then.
-        look: Looks at a case.
+        look: Looks at the records of a study.
     """
 
     code: str
     title: str
     severity: Severity
     action: str
-    look: Callable[[Case], Finding]
+    look: Callable[[StudyRecords], Finding]
 
 
 def rule(
     code: str, title: str, severity: Severity, *, action: str
-) -> Callable[[Callable[[Case], Finding]], Rule]:
+) -> Callable[[Callable[[StudyRecords], Finding]], Rule]:
     """Makes a check of the function that looks."""
     return lambda look: Rule(code, title, severity, action, look)
 
 
-def case_of(records: Sequence[RunRecord]) -> Case:
-    """The case that these records make.
+def study_records(records: Sequence[RunRecord]) -> StudyRecords:
+    """What a check sees of these records.
 
     Raises:
         RecordError: No evaluate record is among them, or two share a name.
@@ -103,7 +103,7 @@ def case_of(records: Sequence[RunRecord]) -> Case:
         for row in table.of_role("unlearned", "control")
         if row.has_result
     }
-    return Case(tuple(records), tuple(evaluated(records)), table, decisions)
+    return StudyRecords(tuple(records), tuple(evaluated(records)), table, decisions)
 
 
 def found(

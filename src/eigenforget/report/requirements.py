@@ -247,17 +247,17 @@ def _observed(requirement: Requirement, row: Row, table: Table) -> _Observation:
         return _Observation(cell.value, f"it is {cell.value!r}")
     if cell.gap is None:
         return _Observation(None, "no retrained model has this score")
-    reference = table.reference[requirement.score]
+    oracles = table.oracles[requirement.score]
     if requirement.quantity == "gap" and requirement.bound != "band":
         return _Observation(cell.gap, f"the gap is {cell.gap:+.6g}")
-    if cell.units is None or reference.band is None:
-        make = counted(reference.models, "retrained model makes", "retrained models make")
+    if cell.units is None or oracles.band is None:
+        make = counted(oracles.models, "retrained model makes", "retrained models make")
         return _Observation(None, f"{make} no band")
     if requirement.quantity == "units":
         return _Observation(cell.units, f"the gap is {cell.units:+.6g} half-widths of the band")
     return _Observation(
         abs(cell.units),
-        f"the gap is {cell.gap:+.6g} and the half-width of the band {reference.band.half:.6g}",
+        f"the gap is {cell.gap:+.6g} and the half-width of the band {oracles.band.half:.6g}",
     )
 
 

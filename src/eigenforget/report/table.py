@@ -106,7 +106,7 @@ class Row(NamedTuple):
         return self.status == "ok"
 
 
-class Reference(NamedTuple):
+class OracleValues(NamedTuple):
     """The retrained models' values of one score, and their band, which takes two of them."""
 
     mean: float
@@ -127,7 +127,7 @@ class Table(NamedTuple):
     Attributes:
         columns: The scores.
         rows: The models.
-        reference: The retrained models' values, by score.
+        oracles: The retrained models' values, by score.
         original: The originals' mean, by score.
         about: Label, group and meaning of scores that are not of this package, by name.
         forgets_classes: Whether the request forgets classes as a whole.
@@ -135,7 +135,7 @@ class Table(NamedTuple):
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    reference: dict[str, Reference]
+    oracles: dict[str, OracleValues]
     original: dict[str, float]
     about: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
     forgets_classes: bool = False
@@ -209,15 +209,15 @@ def build(records: Sequence[RunRecord]) -> Table:
     columns = {c.name: c for c in _columns(chosen)}
     retrained = _values([r for r in chosen if r.role == "oracle"], columns)
     costs = shares(chosen)
-    reference, beside = _reference(retrained, columns), _bands_of_others(retrained, columns)
+    oracles, beside = _of_oracles(retrained, columns), _bands_of_others(retrained, columns)
     rows = tuple(
-        _row(r, reference, beside.get(r.name, {}), columns, costs.get(r.name)) for r in chosen
+        _row(r, oracles, beside.get(r.name, {}), columns, costs.get(r.name)) for r in chosen
     )
     originals = _values([r for r in chosen if r.role == "original"], columns)
     return Table(
         tuple(columns.values()),
         rows,
-        reference,
+        oracles,
         {name: sum(values.values()) / len(values) for name, values in originals.items()},
         {s.name.partition("@")[0]: s.about for r in chosen for s in r.scores if s.about},
         any(_forgets_classes(r) for r in chosen),
@@ -279,7 +279,7 @@ def percent(share: float) -> str:
 
 def _row(
     record: RunRecord,
-    reference: Mapping[str, Reference],
+    oracles: Mapping[str, OracleValues],
     beside: Mapping[str, bands.Band],
     columns: Mapping[str, Column],
     cost: Share | None,
@@ -287,7 +287,7 @@ def _row(
     """A model; a retrained one stands beside the bands of the others."""
     cells = {}
     for s in record.scores:
-        compared = reference.get(s.name)
+        compared = oracles.get(s.name)
         if record.role == "oracle":
             mean, band = None, beside.get(s.name)
         else:
@@ -340,7 +340,7 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
 
 
-def _reference(known: _Values, columns: Mapping[str, Column]) -> dict[str, Reference]:
+def _of_oracles(known: _Values, columns: Mapping[str, Column]) -> dict[str, OracleValues]:
     result = {}
     for name, of_models in known.items():
         values = list(of_models.values())
@@ -349,7 +349,7 @@ def _reference(known: _Values, columns: Mapping[str, Column]) -> dict[str, Refer
         low, high = min(values), max(values)
         # The mean of equal numbers may round away from them, and a gap of 0 must be 0.
         mean = min(max(sum(values) / len(values), low), high)
-        result[name] = Reference(mean, low, high, len(values), width)
+        result[name] = OracleValues(mean, low, high, len(values), width)
     return result
 
 

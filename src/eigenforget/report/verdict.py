@@ -12,10 +12,10 @@ from eigenforget.report.decision import (
     FEW_SCORES,
     UNMEASURED,
     Answer,
+    ComparisonScores,
     Decision,
     DecisionScore,
     Estimate,
-    ReferenceScores,
     YesNo,
     decide,
 )
@@ -167,7 +167,7 @@ def decision_on(row: Row, table: Table) -> Decision:
     oracles = [r for r in table.of_role("oracle") if r.has_result and r is not row]
     return decide(
         _estimates(row),
-        ReferenceScores(
+        ComparisonScores(
             "class" if table.forgets_classes else "samples",
             [_estimates(r) for r in oracles],
             [_estimates(r) for r in table.of_role("original") if r.has_result],
@@ -192,10 +192,10 @@ def separates(metric: str, table: Table) -> bool | None:
 
     None: there is no band or no original.
     """
-    reference = table.reference.get(metric)
-    if reference is None or reference.band is None or metric not in table.original:
+    oracles = table.oracles.get(metric)
+    if oracles is None or oracles.band is None or metric not in table.original:
         return None
-    return abs(table.original[metric] - reference.band.mean) > reference.band.half
+    return abs(table.original[metric] - oracles.band.mean) > oracles.band.half
 
 
 def beside_oracles(score: DecisionScore) -> str:
@@ -207,7 +207,7 @@ def limits(table: Table) -> list[str]:
     """What cannot be said, or only with care, because models to compare with are missing."""
     oracles = sum(row.has_result for row in table.of_role("oracle"))
     said = []
-    if not table.reference:
+    if not table.oracles:
         said.append(
             "There is no retrained model among these records, so nobody can say whether a model is"
             " like one that never saw the forget set."

@@ -170,7 +170,7 @@ def bounds(samples: int, count: int) -> list[int]:
 
 
 def own_rows(inputs: Any, rows: slice, samples: int) -> Any:
-    """These rows of each tensor in `inputs` that has one row per sample; the rest as it is."""
+    """These rows of each tensor in `inputs` that has one row per sample; others as they are."""
 
     def cut(value: Any) -> Any:
         divisible = isinstance(value, Tensor) and value.ndim and len(value) == samples

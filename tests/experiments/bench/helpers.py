@@ -41,7 +41,7 @@ def scores(records: Any) -> dict[str, dict[str, float | None]]:
 
 
 def timeless(out: Path) -> str:
-    """Problems, models, scores, values and verdicts: what must not depend on when, where and how
+    """Experiments, models, scores, values and verdicts: what must not depend on when, where and how
     often a bench was stopped.
     """
     lines = (out / "table.csv").read_text(encoding="utf-8").splitlines()

@@ -65,7 +65,7 @@ def test_what_is_finished_is_not_done_again(
     assert outline.seconds is not None and 0 < outline.seconds < 3600
 
 
-def test_refused_failed_and_buggy_cells_are_on_record_and_cost_no_other(tmp_path: Path) -> None:
+def test_refused_failed_and_buggy_jobs_are_on_record_and_cost_no_other(tmp_path: Path) -> None:
     plan = bench_plans.plan(
         "unsir()", bench_plans.Buggy(), "gradient_ascent(lr=1e30, epochs=2)", "head_mask()"
     )

@@ -62,10 +62,10 @@ def test_dots_intervals_and_the_retrained_band(records: list[RunRecord]) -> None
         assert [t.x[0] for t in dots] == [c.value for c in cells]
         assert [(t.low[0], t.high[0]) for t in dots] == [(c.low, c.high) for c in cells]
         area, line = fig.plots[i].shapes
-        reference = table.reference[name]
-        assert reference.band is not None and line.x == (reference.mean, reference.mean)
+        oracles = table.oracles[name]
+        assert oracles.band is not None and line.x == (oracles.mean, oracles.mean)
         # As far as the score can reach.
-        assert area.x == reference.band.within(spans[name])
+        assert area.x == oracles.band.within(spans[name])
         assert not any(t.listed for t in dots)
 
 

@@ -81,8 +81,8 @@ def inside(name: str, value: float) -> bool:
 
 
 def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
-    problem = ExperimentRecords("p", [seed(), seed(shift=0.1)])
-    found = {e.name: e for e in leaderboard_rows(problem)}
+    experiment = ExperimentRecords("p", [seed(), seed(shift=0.1)])
+    found = {e.name: e for e in leaderboard_rows(experiment)}
     # NMI calls the original retrained as well, so it is left out; what measures the kept data
     # counts whatever the original has.
     assert inside("nmi", MODELS["original"][3]) and inside(
@@ -137,9 +137,7 @@ def test_the_original_and_the_retrained_models_stand_below_the_methods() -> None
     assert len(original) == len(retrained) == head.count("|") + 1
     at = cells[0].index("DA")
     table = build(seed())
-    assert (
-        retrained[at] == f"{table.reference['da'].mean:.3f} ± {table.reference['da'].band.half:.3f}"
-    )
+    assert retrained[at] == f"{table.oracles['da'].mean:.3f} ± {table.oracles['da'].band.half:.3f}"
     assert original[at] == f"{table.original['da']:.3f}" and retrained[-2] == "100%"
 
 
@@ -157,15 +155,15 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
         outcome=Outcome("refused", 0.0, "needs | retained data"),
         scores=(),
     )
-    problem = ExperimentRecords("p", [seed(), seed(good=refused)])
-    half = {e.name: e for e in leaderboard_rows(problem)}["good"]
-    assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(problem)
+    experiment = ExperimentRecords("p", [seed(), seed(good=refused)])
+    half = {e.name: e for e in leaderboard_rows(experiment)}["good"]
+    assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(experiment)
     none = ExperimentRecords("q", [seed(good=refused)])
     assert [e.name for e in leaderboard_rows(none)] == ["flat", "good", "mask"]
     assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(
         none
     )
-    lines = leaderboard_table([problem, none]).splitlines()[2:]
+    lines = leaderboard_table([experiment, none]).splitlines()[2:]
     assert lines[0] == "| method | in band | p | q | cost |"
     assert lines[2].startswith("| `flat` |") and lines[3].startswith(
         "| `good` | – | 3.0/3 (1 of 2 runs) | no result |"
@@ -173,7 +171,7 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
     assert lines[4].startswith("| `mask` (control) | 67%") and lines[-1].startswith("In band: ")
     shares = [
         s
-        for p in (problem, none)
+        for p in (experiment, none)
         for e in leaderboard_rows(p)
         if e.name == "mask"
         for s in e.shares
@@ -261,16 +259,16 @@ def test_a_board_needs_retrained_models() -> None:
 
 
 def test_the_sentence_comes_first_then_the_picture_and_the_table() -> None:
-    problem = ExperimentRecords("p", [seed(), seed()])
+    experiment = ExperimentRecords("p", [seed(), seed()])
     for text in (
-        leaderboard_table([problem], picture="board.svg"),
-        details(problem, picture="board.svg"),
+        leaderboard_table([experiment], picture="board.svg"),
+        details(experiment, picture="board.svg"),
     ):
         first, second, third, *_ = text.split("\n\n")
         assert first.startswith("`good` has most scores in the band: 100%, at ")
         assert second.startswith("![") and second.endswith("](board.svg)")
         assert third.startswith("| method |")
-    folded = details(problem).split("<summary>Methods</summary>")[1]
+    folded = details(experiment).split("<summary>Methods</summary>")[1]
     assert "- `good`: `good()`" in folded and "</details>" in folded
 
 

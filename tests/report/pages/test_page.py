@@ -36,7 +36,7 @@ from tests.report.page_toys import (
     sealed,
     series,
 )
-from tests.report.verdict_toys import REFERENCES, RETRAINED, judged
+from tests.report.verdict_toys import RETRAINED, UNFORGOTTEN, judged
 from tests.report_toys import further_series, whole
 
 
@@ -324,7 +324,7 @@ def test_markup_in_new_places_stays_text() -> None:
 
 def test_a_cell_of_the_page_holds_value_gap_and_verdict() -> None:
     """The band is 0.820 ± 12.706 · 0.00566 · √1.5 = ± 0.088, so that 0.048 is +0.5 of its half."""
-    html = page.render([*REFERENCES, judged(RETRAINED, lp_forget=0.868)], "t")
+    html = page.render([*UNFORGOTTEN, judged(RETRAINED, lp_forget=0.868)], "t")
     cell = re.search(r'<td data-value="0\.868">(.*?)</td>', html)
     assert cell is not None and re.sub(r"<[^>]+>", "", cell[1]).split() == [
         "0.868",

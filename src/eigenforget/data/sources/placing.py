@@ -31,7 +31,7 @@ def near(sources: Sequence[Source], device: torch.device, room: int) -> tuple[So
 def room_on(device: torch.device) -> int:
     """Bytes that samples may take on a device: a quarter of what is free on a GPU, else none.
 
-    The rest is for the model, its gradients and what a step keeps.
+    What is left is for the model, its gradients and what a step keeps.
     """
     return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
 

@@ -92,24 +92,24 @@ class KernelTest:
 
 
 def contrasts(
-    mine: np.ndarray, other: np.ndarray, reference: np.ndarray, *, ridge: float
+    mine: np.ndarray, other: np.ndarray, oracle: np.ndarray, *, ridge: float
 ) -> np.ndarray:
-    """Terms [n] whose sum is D(mine | reference) − D(other | reference).
+    """Terms [n] whose sum is D(mine | oracle) − D(other | oracle).
 
     Both divergences are squared norms of a difference of means in one space, so their difference is
     linear. It is twice the mean of h(mine) − h(other), with h the witness between the pooled
-    samples and the reference. An exchange of the answers to sample i turns the sign of term i.
+    samples and the oracle. An exchange of the answers to sample i turns the sign of term i.
 
     Args:
         mine: Softmaxes [n, C].
         other: Softmaxes [n, C] for the same samples.
-        reference: Softmaxes [n, C], not all alike.
+        oracle: Softmaxes [n, C], not all alike.
         ridge: Weight of the norm.
     """
     n = len(mine)
-    distances = pdist(reference, "sqeuclidean")
+    distances = pdist(oracle, "sqeuclidean")
     width = float(np.median(distances[distances > 0]))
-    points = np.concatenate([mine, other, reference])
+    points = np.concatenate([mine, other, oracle])
     kernel = np.exp(-cdist(points, points, "sqeuclidean") / width)
     weights = np.repeat((0.5 / n, 0.5 / n, -1.0 / n), n)
     towards = kernel @ weights

@@ -35,7 +35,7 @@ Tolerance = Annotated[Positive, "largest gradient entry of the mean loss at conv
 _BLOCK, _KNOWN = 5, 0.04
 """Draws of few labels at a time, and the half-width over draws at which they are enough."""
 _SIDES: tuple[Better, Better] = ("reference", "higher")
-"""The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
+"""The forget set is compared with retrained models; on the retain set a probe's accuracy is
 utility.
 """
 

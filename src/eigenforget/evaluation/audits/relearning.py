@@ -39,7 +39,7 @@ from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
 MIN_TARGET = 10
 """Below this many samples one sample moves the accuracy by more than a tenth."""
 REGAINED = 0.95
-"""Share of the original's accuracy at which the forgotten counts as relearned."""
+"""Share of the original's accuracy at which the forget set counts as relearned."""
 
 
 MAX_SCALED = 2_000

@@ -43,23 +43,23 @@ class _Ratios(NamedTuple):
 class RMIA:
     """`rmia_auc`, `rmia_tpr_1`, `rmia_tpr_01`: offline robust membership inference, in [0, 1].
 
-    The references are the retrained models, which never saw any of the samples. With p(x|θ) the
-    model's probability of the true label and p_out(x) its mean over the references,
+    It compares with the retrained models, which never saw any of the samples. With p(x|θ) the
+    model's probability of the true label and p_out(x) its mean over the retrained models,
 
         p(x) = ½ ((1 + a) p_out(x) + 1 − a),
         score(x) = share of z with (p(x|θ) / p(x)) / (p(z|θ) / p(z)) >= gamma.
 
     Members x are the forget set, and z is test_retain. If classes are forgotten, non-members are
-    test_forget, and members of other classes are left out. No reference then knows the class, p(x)
-    is nearly constant, and the attack is little more than one on the loss. Otherwise non-members
-    are test_retain as well: with one z for both sides, equal ratios have equal scores, and no
-    sample beats itself by a gamma above 1. An AUC of 0.5 means no advantage; above the retrained
-    models = member-like. Compare with theirs, since hard and easy samples may lie unevenly on the
-    two sides. Ratios are taken in logs, so no logit overflows. Intervals cover the draw of members
-    and non-members, not that of z, the references or the training run.
+    test_forget, and members of other classes are left out. No retrained model then knows the class,
+    p(x) is nearly constant, and the attack is little more than one on the loss. Otherwise
+    non-members are test_retain as well: with one z for both sides, equal ratios have equal scores,
+    and no sample beats itself by a gamma above 1. An AUC of 0.5 means no advantage; above the
+    retrained models = member-like. Compare with theirs, since hard and easy samples may lie
+    unevenly on the two sides. Ratios are taken in logs, so no logit overflows. Intervals cover the
+    draw of members and non-members, not that of z, the retrained models or the training run.
 
-    Not applicable: no reference, fewer than 10 members, non-members or z; for a TPR fewer than 100
-    or 1,000 non-members.
+    Not applicable: no retrained model, fewer than 10 members, non-members or z; for a TPR fewer
+    than 100 or 1,000 non-members.
 
     Raises:
         EigenforgetError: A logit is not finite.
@@ -94,7 +94,7 @@ class RMIA:
     ) -> tuple[Score, ...]:
         """The three scores, or the reason why there are none."""
         if not evidence.oracles:
-            return no_attack(self.name, "needs 1 retrained reference model, got 0")
+            return no_attack(self.name, "needs 1 retrained model, got 0")
         ratios = self._ratios(evidence)
         if isinstance(ratios, str):
             return no_attack(self.name, ratios)
@@ -132,11 +132,11 @@ class RMIA:
         return found
 
     def _log_ratio(
-        self, model: Observation, references: Sequence[Observation], part: Part
+        self, model: Observation, oracles: Sequence[Observation], part: Part
     ) -> np.ndarray:
         """[N]: log p(x|θ) − log p(x)."""
-        of_references = [_log_p(seen[part], part) for seen in references]
-        log_out = logsumexp(of_references, axis=0) - math.log(len(of_references))
+        of_oracles = [_log_p(seen[part], part) for seen in oracles]
+        log_out = logsumexp(of_oracles, axis=0) - math.log(len(of_oracles))
         rest = math.log1p(-self.a) if self.a < 1 else -math.inf
         prior = np.logaddexp(math.log1p(self.a) + log_out, rest) - math.log(2)
         return np.asarray(_log_p(model[part], part) - prior)

@@ -66,9 +66,9 @@ class ZRF:
     """`zrf` (zero retrain forgetting) = 1 − mean over the forget set of JS₂(p, p̃), in [0, 1].
 
     p is the model's softmax on a sample and p̃ that of an incompetent teacher: the same
-    architecture with freshly drawn weights, in eval mode. The mean is taken over `references`
-    teachers too, each from its own seed, since one random network is one draw. 1 means that the
-    model answers as a network that has learnt nothing. No value is right in itself. A retrained
+    architecture with freshly drawn weights, in eval mode. The mean is taken over `teachers`
+    such networks too, each from its own seed, since one network is one draw. 1 means that the model
+    answers as a network that has learnt nothing. No value is right in itself. A retrained
     model is confident as well (of another class, or from what it learnt of similar samples), so its
     value is the target. Below it the answers are further from random, like those of a model that
     still knows the samples. Above it the model answers more at random than one that never saw them.
@@ -92,7 +92,7 @@ class ZRF:
 
     name: ClassVar[str] = "zrf"
     reads: ClassVar[Reads] = "model"
-    references: Annotated[Count, "randomly drawn incompetent teachers to average over"] = 3
+    teachers: Annotated[Count, "randomly drawn incompetent teachers to average over"] = 3
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The score, or the reason why there is none."""
@@ -150,7 +150,7 @@ class ZRF:
         key = (self, seed)
         known = evidence.kept.get(key)
         if not (isinstance(known, Teachers) and known.same(state, tried)):
-            teachers = (first, *map(teacher, range(1, self.references)))
+            teachers = (first, *map(teacher, range(1, self.teachers)))
             found = tuple(_logits(each, source, engine, evidence.layer) for each in teachers)
             known = evidence.kept[key] = Teachers(state, tried, found)
         return known.logits

@@ -28,7 +28,7 @@ class Accuracies(PanelMetric):
     """Accuracy on each part: `forget_accuracy`, `retain_accuracy`, `test_…_accuracy`.
 
     The share of samples whose largest logit is the true class; of equal logits the first counts.
-    The forgotten parts are compared with the retrained models, whose accuracy may well be far from
+    Forget parts are compared with the retrained models, whose accuracy may well be far from
     zero; on the retained parts higher is better. Intervals are Wilson's.
 
     Not applicable: the part was not seen.

@@ -52,7 +52,7 @@ class RulerM2(PairedMetric):
     """`ruler_m2`: mean over forget of cos(h, h') minus the median over retain, h' an oracle's.
 
     On the training samples of both sides; no unit, in [−2, 2]. 0 where forgotten and retained
-    samples agree with the oracle equally well. Below 0 the forgotten ones agree less: they are not
+    samples agree with the oracle equally well. Below 0 forgotten samples agree less: they are not
     where a retrained model puts them (trace "below"). Above 0 they are over-corrected. better =
     "reference". Cosines compare coordinates, so they mean something only where the oracle shares
     the original's initialisation. In the source they are about .99 for paired and .44 for unpaired

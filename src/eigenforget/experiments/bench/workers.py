@@ -249,9 +249,9 @@ def _start_ray(ray: Any, *, cores: int) -> None:
         ray.init(num_cpus=cores, include_dashboard=False, **quiet)
 
 
-def _ray_outcome(ray: Any, reference: Any) -> JobOutcome:
+def _ray_outcome(ray: Any, promise: Any) -> JobOutcome:
     try:
-        return cast(JobOutcome, ray.get(reference))
+        return cast(JobOutcome, ray.get(promise))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError:

@@ -142,9 +142,9 @@ def layers_reading(records: Sequence[RunRecord]) -> str:
     stem = _at_layers(records)[0].partition("@")[0]
     names = [n for n in _at_layers(records) if n.partition("@")[0] == stem]
     gaps = {
-        name: abs(table.original[name] - table.reference[name].mean)
+        name: abs(table.original[name] - table.oracles[name].mean)
         for name in names
-        if name in table.original and name in table.reference
+        if name in table.original and name in table.oracles
     }
     if not gaps:
         return ""

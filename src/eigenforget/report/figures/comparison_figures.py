@@ -249,7 +249,7 @@ def _distance(row: Row, name: str, table: Table) -> float | None:
         return None
     # Without a band in units of the mean, so that the rounding error of the gap is one of the last
     # digits that are kept.
-    far = cell.gap / max(1.0, abs(table.reference[name].mean)) if cell.units is None else cell.units
+    far = cell.gap / max(1.0, abs(table.oracles[name].mean)) if cell.units is None else cell.units
     return float(f"{round(abs(far), _DIGITS):.{_DIGITS}g}")
 
 

@@ -170,9 +170,9 @@ def trace_reading(records: Sequence[RunRecord]) -> str:
 
 
 def _draw_band(panels: Panels, panel: int, table: Table, name: str) -> None:
-    if name not in table.reference:
+    if name not in table.oracles:
         return
-    mean, band = table.reference[name].mean, table.reference[name].band
+    mean, band = table.oracles[name].mean, table.oracles[name].band
     if band is not None:
         ends = band.within(next(c.range for c in table.columns if c.name == name))
         panels.shape(panel, PlotShape(ends, (None, None), RETRAINED_RANGE))

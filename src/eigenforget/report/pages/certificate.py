@@ -170,7 +170,7 @@ def plain(text: str) -> str:
 
 
 def clipped(text: str, limit: float = _LONG) -> str:
-    """The text on one line, and no wider than that many em; the rest as a count of characters."""
+    """The text on one line of at most that many em; what follows is a count of characters."""
     text = plain(text)
     kept = bisect_right(list(accumulate(map(width, text))), limit)
     return (
@@ -346,7 +346,7 @@ def _title(record: RunRecord, measured: MeasuredPart | None) -> str:
 
 
 def _shown(row: Row, name: str, table: Table) -> ScoreLine:
-    cell, reference = row.cells[name], table.reference.get(name)
+    cell, oracles = row.cells[name], table.oracles.get(name)
     if cell.value is None:
         return ScoreLine(label(name, table), "", "", "", "", clipped(cell.reason, _NAME))
     interval = (
@@ -355,7 +355,7 @@ def _shown(row: Row, name: str, table: Table) -> ScoreLine:
         else ""
     )
     column = next(c for c in table.columns if c.name == name)
-    ends = reference.band.within(column.range) if reference and reference.band else None
+    ends = oracles.band.within(column.range) if oracles and oracles.band else None
     strip = band_strip(cell.value, ends, column.range, inside=cell.verdict == "in")
     return ScoreLine(
         label(name, table),

@@ -135,7 +135,7 @@ def _block(table: Table, oracles: Sequence[Row], models: Sequence[Row]) -> rich.
         # Folded, not cut: a name longer than the line would lose its end.
         made.add_column(Text(_heading(row.model)), justify="right", overflow="fold")
     for column in table.columns:
-        cells = [_reference(table, column)] if oracles else []
+        cells = [_of_oracles(table, column)] if oracles else []
         made.add_row(
             Text(label(column.name, table)), *cells, *(_cell(row, column.name) for row in models)
         )
@@ -151,8 +151,8 @@ def _taken(row: Row) -> float | None:
     return row.seconds if row.cost is None else row.cost.value * row.cost.retraining
 
 
-def _reference(table: Table, column: Column) -> Text:
-    found = table.reference.get(column.name)
+def _of_oracles(table: Table, column: Column) -> Text:
+    found = table.oracles.get(column.name)
     if found is None:
         return Text("-")
     half = "" if found.band is None else f"± {number(found.band.half)}"

@@ -212,7 +212,7 @@ def _grid(table: Table, scores: Sequence[str], style: _Style) -> _Grid:
     means = [_mean(table, name, style) for name in names]
     return _Grid(
         [*_FIRST, *(style.text(label(name, table)) for name in names)],
-        ["retrained, mean", style.missing, style.missing, *means] if table.reference else [],
+        ["retrained, mean", style.missing, style.missing, *means] if table.oracles else [],
         [
             [style.text(row.model), row.role, row.status]
             + [_cell(row.cells.get(name), style) for name in names]
@@ -222,7 +222,7 @@ def _grid(table: Table, scores: Sequence[str], style: _Style) -> _Grid:
 
 
 def _mean(table: Table, name: str, style: _Style) -> str:
-    found = table.reference.get(name)
+    found = table.oracles.get(name)
     if found is None:
         return style.missing
     mean = style.number(number(found.mean))

@@ -130,7 +130,7 @@ def leaderboard_rows(
         RecordError: The experiment has no records, or a training seed has no retrained models.
     """
     tables = [build(records) for records in experiment.seeds]
-    if not tables or not all(table.reference for table in tables):
+    if not tables or not all(table.oracles for table in tables):
         raise RecordError(
             f"{experiment.title}: a leaderboard needs records of retrained models for every "
             "training seed"
@@ -384,7 +384,7 @@ def _yardsticks(experiment: ExperimentRecords, columns: Sequence[str]) -> list[l
 
     before, after = [], []
     for name in columns:
-        known = [t.reference[name] for t in tables if name in t.reference]
+        known = [t.oracles[name] for t in tables if name in t.oracles]
         half = shown(r.band.half for r in known if r.band is not None)
         before.append(shown(table.original.get(name) for table in tables) or "–")
         after.append(shown(r.mean for r in known) + (f" ± {half}" if half else ""))

@@ -184,16 +184,16 @@ def judge_metrics(records: Sequence[RunRecord]) -> list[Judgement]:
         )
     found = []
     for column in sorted(table.columns, key=lambda c: GROUPS.index(group(c.name, table))):
-        reference = table.reference.get(column.name)
+        retrained = table.oracles.get(column.name)
         gaps = {kind: _gaps(column.name, rows) for kind, rows in kinds.items()}
         oracles, original = gaps.pop("oracle"), gaps.pop("original")
-        if reference is None or reference.band is None or not original.units:
+        if retrained is None or retrained.band is None or not original.units:
             continue
         # Three values of a score that compares pairs have a band; each held out of it is beside
         # two, which have none.
-        if len(oracles.units) == reference.models == count:
+        if len(oracles.units) == retrained.models == count:
             cheats = {kind: of for kind, of in gaps.items() if of.units}
-            found.append(Judgement(column, reference.band, oracles, original, cheats))
+            found.append(Judgement(column, retrained.band, oracles, original, cheats))
     return found
 
 

@@ -161,7 +161,7 @@ def _lead(table: Table, models: Sequence[RunRecord]) -> str:
 
 def _observation(table: Table) -> str:
     """The paper's first observation on these models: where data lies that a model never saw."""
-    seen, unseen = table.original.get("da"), table.reference.get("da")
+    seen, unseen = table.original.get("da"), table.oracles.get("da")
     if seen is None or unseen is None:
         return ""
     text = (

@@ -146,8 +146,8 @@ def summarise_step(number_of: int, records: Sequence[RunRecord], name: str = "")
         group: _accuracy(accuracies[group], [o.series[GROUP_SERIES][group] for o in oracles])
         for group in sorted(accuracies, key=_request_number)
     }
-    values = {s: row.cells[s].value for s in _SCORES if s in row.cells and s in table.reference}
-    scores = {s: (v, table.reference[s].mean) for s, v in values.items() if v is not None}
+    values = {s: row.cells[s].value for s in _SCORES if s in row.cells and s in table.oracles}
+    scores = {s: (v, table.oracles[s].mean) for s, v in values.items() if v is not None}
     return StepSummary(number_of, groups, scores, row.share, "", verdict_on(row, table))
 
 
