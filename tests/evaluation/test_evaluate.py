@@ -132,11 +132,19 @@ def test_an_identical_model_has_gap_zero_wherever_the_oracle_has_a_value() -> No
     assert all(same["m"][name].units is None for name in gaps), "one oracle makes no band"
 
 
+def twin(number: int) -> nn.Module:
+    """Models that compute the same; equal weights would be refused. Two zeros differ in sign."""
+    model = net(0)
+    with torch.no_grad():
+        for place in range(2):
+            model[0].weight[0, place] = -0.0 if number & 1 << place else 0.0
+    return model
+
+
 def test_among_identical_oracles_an_identical_model_is_in_every_band() -> None:
-    models = {"original": net(3), "m": net(0)}
-    same = evaluate(
-        models, oracles={f"o{i}": net(0) for i in range(3)}, forget=FORGET, retain=RETAIN, test=TEST
-    )
+    models = {"original": net(3), "m": twin(0)}
+    oracles = {f"o{i}": twin(i) for i in range(3)}
+    same = evaluate(models, oracles=oracles, forget=FORGET, retain=RETAIN, test=TEST)
     values = {name: score.value for name, score in same["m"].items() if score.value is not None}
     assert len(values) >= 35
     for name, value in values.items():
@@ -158,6 +166,16 @@ def test_among_identical_oracles_an_identical_model_is_in_every_band() -> None:
     ):
         assert values[name] == pytest.approx(1, abs=1e-12)
     assert values["cka_forget_original"] < 0.999 and same["original"]["jsd_forget_oracle"].gap != 0
+
+
+@pytest.mark.parametrize(
+    "oracles, named",
+    [({"a": 0, "b": 1, "c": 0}, "c has exactly the weights of a"), ({"a": 3}, "of original")],
+)
+def test_one_model_is_not_several_oracles(oracles: dict[str, int], named: str) -> None:
+    given = {name: net(seed) for name, seed in oracles.items()}
+    with pytest.raises(EigenforgetError, match=named):
+        evaluate({"original": net(3)}, oracles=given, forget=FORGET, retain=RETAIN, test=TEST)
 
 
 def test_gaps_are_to_the_oracle_mean_and_there_is_none_without_one() -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from eigenforget import record
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.sequence import SequentialStudy
 from eigenforget.experiments.study import Study, display_names
 from eigenforget.methods import Finetune, HeadMask, Identity
 from eigenforget.models import checkpoint
 from eigenforget.models.mlp import Mlp
 from eigenforget.report.pages.page import render
-from eigenforget.requests import AtRandom
+from eigenforget.requests import AtRandom, ByClass, Sequential
 from eigenforget.training.recipe import Recipe
 
 
@@ -101,3 +103,10 @@ def test_methods_of_one_name_are_numbered() -> None:
         "head_mask",
         "finetune 2",
     ]
+
+
+def test_no_seed_makes_two_oracles(quick: Experiment) -> None:
+    with pytest.raises(EigenforgetError, match="oracle seed 1 is given twice"):
+        Study(quick, [Identity()], oracle_seeds=(1, 2, 1))
+    with pytest.raises(EigenforgetError, match="oracle seed 4 is given twice"):
+        SequentialStudy(quick, Sequential(requests=(ByClass(label=3),)), Identity(), 0, (4, 4))

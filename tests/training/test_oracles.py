@@ -132,6 +132,10 @@ def shared(model: nn.Module) -> Any:
     return lambda data, seed: model
 
 
+def seedless(data: Any, seed: int) -> nn.Module:
+    return fit_all(data, int(torch.manual_seed(0).initial_seed()))
+
+
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a model": (fit, {"model": net()}, "a function that makes"),
     "no model": (fit, {}, "say model=Net"),
@@ -141,6 +145,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no module": (fit, {"model": dict}, "dict"),
     "nothing returned": (lambda data, seed: None, {}, "NoneType"),
     "one model for all": (shared(net()), {}, "the same model"),
+    "one seed for all": (seedless, {}, "fit: oracle 2 has exactly the weights of oracle 1"),
     "other outputs": (lambda data, seed: nn.Linear(4, 2), {}, "label"),
     "other inputs": (lambda data, seed: nn.Linear(5, 3), {}, "oracle 1: .*does not run"),
     "no seeds": (fit, {"model": net, "seeds": 0}, "seeds"),

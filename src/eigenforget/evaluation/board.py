@@ -38,6 +38,7 @@ from eigenforget.evaluation.series import (
     group_accuracy,
     map_series,
 )
+from eigenforget.models.different import check_different
 from eigenforget.models.features import find_head
 from eigenforget.models.precision import widened
 from eigenforget.record.schema import Role
@@ -260,7 +261,8 @@ class Board:
         observe: What gives the outputs of originals and oracles; by default the panel.
 
     Raises:
-        EigenforgetError: `pairs` does not name an original for each oracle.
+        EigenforgetError: `pairs` does not name an original for each oracle, or an oracle has the
+            weights of another one or of an original.
     """
 
     def __init__(
@@ -285,6 +287,10 @@ class Board:
             )
         for number in self.pairs:
             self._check(number)
+        check_different(
+            {f"original {i + 1}": model for i, model in enumerate(self.originals)},
+            {f"oracle {i + 1}": model for i, model in enumerate(self.oracles)},
+        )
         self._known = known
         observe = observe or panel.observe
         self._originals = [observe(model) for model in self.originals]

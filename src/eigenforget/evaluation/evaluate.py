@@ -33,6 +33,7 @@ from eigenforget.evaluation.records import (
     with_verdicts,
     write_results,
 )
+from eigenforget.models.different import check_different
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.prepare import PreparedModel, door, looks, prepare
 from eigenforget.models.unchanged import unchanged_weights
@@ -263,6 +264,8 @@ def evaluate(
     check_arguments(allow_overlap=allow_overlap, engine=engine, seed=seed)
     given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
     _check_names(given, retrained)
+    originals = {name: made.model for name, made in given.items() if name == "original"}
+    check_different(originals, {name: made.model for name, made in retrained.items()})
     alike = _peers(peers, len(given.keys() - {"original"}))
     held_out = as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)

@@ -17,7 +17,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.evaluation.board import Board
 from eigenforget.evaluation.records import with_verdicts
 from eigenforget.experiments.experiment import Experiment, described, outcome_without_model
-from eigenforget.experiments.study import Study
+from eigenforget.experiments.study import Study, check_oracle_seeds
 from eigenforget.methods.base import Method
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
@@ -64,6 +64,9 @@ class SequentialStudy:
     oracle_seeds: tuple[int, ...] = ()
     store: Path | None = None
     skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_oracle_seeds(self.oracle_seeds)
 
     @cached_property
     def steps(self) -> list[Step]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from eigenforget import record
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.records import own_measurement, with_verdicts
 from eigenforget.experiments.experiment import Experiment, outcome_without_model
@@ -20,6 +21,19 @@ from eigenforget.models.unchanged import frozen_weights, unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log, Watch, both, unwatched
+
+
+def check_oracle_seeds(seeds: Sequence[int]) -> None:
+    """Checks that no seed stands for two oracles.
+
+    Raises:
+        EigenforgetError: One does.
+    """
+    twice = [seed for n, seed in enumerate(seeds) if seed in seeds[:n]]
+    if twice:
+        raise EigenforgetError(
+            f"oracle seed {twice[0]} is given twice; each oracle needs a seed of its own"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,9 @@ class Study:
     store: Path | None = None
     map_points: int = 800
     audits: Sequence[Any] = ()
+
+    def __post_init__(self) -> None:
+        check_oracle_seeds(self.oracle_seeds)
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
         """Sealed evaluate records of the original, the oracles and each method's model, one chain.

@@ -14,6 +14,7 @@ from eigenforget.core.errors import Diverged, EigenforgetError, naming
 from eigenforget.core.text import first_line, listed
 from eigenforget.data.sources import Source, as_source
 from eigenforget.data.sources.reading import undisturbed
+from eigenforget.models.different import check_different
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.prepare import door, looks, prepare
@@ -89,6 +90,8 @@ def train_oracles(
                 trained = train(start, source, fit, seed=seed, layer=layer, engine=place, log=log)
         if any(trained is oracle.model for oracle in oracles.values()):
             raise EigenforgetError(f"fit returned the same model for {name} as for an earlier one")
+        with naming("fit"):
+            check_different({}, {**{n: o.model for n, o in oracles.items()}, name: trained})
         oracles[name] = _counted(clock.result(trained), known=start is not None)
         doubt = recall(trained, source, place, layer).doubt()
         if doubt:
