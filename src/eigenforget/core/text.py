@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -50,6 +51,12 @@ def joined(words: Sequence[str], last: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def suggested(word: str, known: Iterable[str]) -> str:
+    """What a misspelt word may have meant: " (did you mean muda?)"; "" where nothing is near."""
+    near = difflib.get_close_matches(word[:100], list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def counted(n: int, one: str, many: str) -> str:
