@@ -143,7 +143,7 @@ ONE = np.ones((2, 3))
         ),
         (ONE, ONE, {"threshold": 0.0}, "threshold 0.0 must be above 0 and at most 1"),
         (ONE, ONE, {"threshold": 1.5}, "threshold 1.5"),
-        (ONE, ONE, {"k": 0}, "k 0 at least 1"),
+        (ONE, ONE, {"k": 0}, "k 0 must be at least 1"),
     ],
 )
 def test_wrong_input(

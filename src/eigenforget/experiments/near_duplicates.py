@@ -98,10 +98,9 @@ def near_duplicates(
         EigenforgetError: Shapes do not fit, ids are repeated, features are not finite (the ids are
             named), the threshold is outside (0, 1], or k is below 1.
     """
-    if not 0 < threshold <= 1 or k < 1:
-        raise EigenforgetError(
-            f"threshold {threshold} must be above 0 and at most 1, and k {k} at least 1"
-        )
+    check_threshold(threshold)
+    if k < 1:
+        raise EigenforgetError(f"k {k} must be at least 1")
     forget = _side(features_forget, ids_forget, "forget")
     retain = _side(features_retain, ids_retain, "retain")
     if forget.units.shape[1] != retain.units.shape[1]:
@@ -110,6 +109,16 @@ def near_duplicates(
             f"{retain.units.shape[1]}"
         )
     return _searched(forget, retain, threshold=threshold, k=k)
+
+
+def check_threshold(threshold: float) -> None:
+    """Checks that it is a cosine of which there may be pairs.
+
+    Raises:
+        EigenforgetError: It is outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise EigenforgetError(f"threshold {threshold} must be above 0 and at most 1")
 
 
 def _searched(forget: _Side, retain: _Side, *, threshold: float, k: int) -> NearDuplicates:
