@@ -39,5 +39,6 @@ def duplicates(
     )
     least = threshold if threshold is not None else 1 - 1e-9 if is_narrow(experiment) else 0.98
     found = similar_inputs(experiment, least)
-    say(found.warning() or f"no retain sample has a cosine of {least:g} or more to a forget sample")
+    none = f"no retain sample has a cosine of {least:g} or more to a forget sample"
+    say(found.line or none, wrap=False)
     raise SystemExit(1 if found.pairs else 0)

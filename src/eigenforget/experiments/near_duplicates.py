@@ -49,16 +49,30 @@ class NearDuplicates(NamedTuple):
     total: int
     samples: int
 
-    def warning(self) -> str:
+    @property
+    def line(self) -> str:
         """One line that names the first ids; "" where there are no pairs."""
         if not self.pairs:
             return ""
         shown = [f"{p.forget} ~ {p.retain} ({p.cosine:.4f})" for p in self.pairs[:10]]
         more = f", … ({self.total} pairs in all)" if self.total > len(shown) else ""
+        return f"{self._have()}: {', '.join(shown)}{more}"
+
+    @property
+    def doubt(self) -> str:
+        """The line of a warning, which names no id and says where they are; "" for no pairs."""
+        if not self.pairs:
+            return ""
+        return (
+            f"{self._have()}, from which the model may know them still; job.near_duplicates of the "
+            "record has the pairs, and `eigenforget duplicates` prints them"
+        )
+
+    def _have(self) -> str:
         have = counted(
             self.samples, "sample of the forget set has", "samples of the forget set have"
         )
-        return f"{have} near duplicates in the retain set: {', '.join(shown)}{more}"
+        return f"{have} near duplicates in the retain set"
 
 
 class _Side(NamedTuple):
