@@ -57,10 +57,9 @@ def test_the_command_says_so_with_ids_and_its_exit_code(
                 ]
             )
         assert ended.value.code == code
-    shown = capsys.readouterr().out
-    assert "5 samples of the forget set have near duplicates" in " ".join(
-        shown.split()
-    ) and "train/0 ~ train/55" in " ".join(shown.split())
+    shown = capsys.readouterr().out.split("\n")[0]  # each finding is one line
+    assert "5 samples of the forget set have near duplicates" in shown
+    assert "train/0 ~ train/55" in shown
 
 
 @pytest.mark.parametrize(("more", "code"), [((), 0), (("--threshold", "0.5"), 1)])
@@ -108,6 +107,9 @@ def test_unlearning_warns_and_records_them(
             str(out),
         ]
     )
-    assert "warning: 5 samples of the forget set" in " ".join(capsys.readouterr().out.split())
-    noted = read(out.with_suffix(".json")).job["near_duplicates"]
+    (line,) = (text for text in capsys.readouterr().err.split("\n") if "near duplicates" in text)
+    assert line.startswith("warning: 5 samples of the forget set") and "train/" not in line
+    job = read(out.with_suffix(".json")).job
+    assert line.removeprefix("warning: ") in job["warnings"]
+    noted = job["near_duplicates"]
     assert noted["total"] == 5 and ["train/0", "train/55"] in [pair[:2] for pair in noted["pairs"]]

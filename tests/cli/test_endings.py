@@ -63,6 +63,30 @@ def test_a_word_too_many_is_named_with_its_command(capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["unlearn", "x"], r"unlearn needs --forget: .*by_class\(label=3\)"),
+        (["unlearn", "x", "--forget"], "unlearn: --forget was given without a value: "),
+        (["unlearn", "x", "--forget", "--out", "y"], "--forget was given without a value"),
+        (["unlearn", "x", "--forgt", "y"], r"no --forgt \(did you mean --forget\?\)"),
+        (["unlearn", "--forget", "x"], "unlearn needs CHECKPOINT: "),
+        (["evaluate", "x", "--forget", "y"], "evaluate needs --original: "),
+        (["export", "x"], "export needs --format: .*: csv, parquet, markdown, latex$"),
+        (["export", "--format", "csv"], "export needs RECORDS: "),
+        (["export", "x", "--format", "csv", "-o"], "export: -o was given without a value"),
+        (["cache", "check"], "cache check needs FOLDER: "),
+        (["scores", "--n"], "scores: --n was given without a value"),
+    ],
+)
+def test_what_is_missing_is_told_from_what_has_no_value(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*argv) == 2
+    said = capsys.readouterr().err
+    assert re.search(words, said.strip()) and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("error", [RecursionError("deep"), OverflowError("big"), KeyError("x")])
 def test_what_nobody_expected_is_one_line_and_a_file(
     error: Exception,

@@ -41,6 +41,29 @@ def test_help_loads_neither_torch_nor_numpy() -> None:
         assert command.replace("_", "-") in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("unlern", "unknown command 'unlern' (did you mean unlearn?)"),
+        ("audit_metrics", "did you mean audit-metrics?"),
+        ("cach", "did you mean cache?"),
+        ("", "unknown command ''; choose from: demo, data"),
+        ("--foo", "'--foo' is no option"),
+    ],
+)
+def test_a_misspelt_command_is_named_without_torch(word: str, words: str) -> None:
+    code = f"""
+import sys
+from eigenforget.cli import main
+try:
+    main([{word!r}, "--out", "x"])
+finally:
+    assert not {{"torch", "numpy", "pydantic"}} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_what_only_reads_records_loads_no_torch(tmp_path: Path) -> None:
     plans, golden = ROOT.parents[1] / "benchmarks/results", ROOT.parents[1] / "tests/golden/records"
     records = [str(golden / name) for name in ("00-original.json", "04-muda.json")]

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from eigenforget.cli import launching, main
+from tests.cli.round_toys import refused_in_one_line
 from tests.training.test_processes import compare
 
 SAYS = """
@@ -65,6 +67,36 @@ def test_the_launcher_speaks_with_one_voice(
     assert (found.out.strip(), found.err.strip()) == (said, complained)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--strategy", "foo"), "strategy 'foo' must be one of auto, ddp"),
+        (("--device", "foo"), "device 'foo' must be one of auto, cpu, cuda"),
+        (("--device", "cuda:1"), "a number is for one GPU"),
+        (("--precision", "foo"), "precision 'foo' must be one of 32-true"),
+        (("--device", "cpu", "--precision", "16-true"), "'16-true' needs a GPU"),
+        (("--accumulate", "0"), "accumulate must be from 1"),
+    ],
+)
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_wrong_settings_fail_before_processes_are_started(
+    more: tuple[str, ...],
+    message: str,
+    devices: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr("eigenforget.cli.supervise", lambda *_: pytest.fail("processes started"))
+    if more == ("--device", "cuda:1") and devices == "1":
+        message = "device 'cuda:1': torch finds no CUDA GPU"
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    argv = ["train", "--data", "digits()", "--model", "mlp()", "--out", "x.safetensors"]
+    words = [*argv, "--devices", devices, *more]
+    refused_in_one_line(words, message, tmp_path, capsys, monkeypatch)
+
+
 ENDS = """
 import atexit, os, sys
 
@@ -114,7 +146,8 @@ def test_a_command_on_two_devices(
     open_at_the_end = [(tmp_path / "started" / rank).read_text() for rank in ("0", "1")]
     assert open_at_the_end == ["False", "False"]
     one, two = (load_file(tmp_path / f"{devices}.safetensors") for devices in ("1", "2"))
-    compare({"": two}, {"": one})
+    assert not any(value.dtype == torch.float64 for value in one.values())
+    compare({"": two}, {"": one}, rtol=1e-6, atol=1e-7)  # rounded from float64
     records = [json.loads((tmp_path / f"{devices}.json").read_text()) for devices in ("1", "2")]
     assert [item["environment"].get("devices") for item in records] == [None, 2]
     assert (

@@ -48,7 +48,7 @@ def test_keys_signatures_and_their_check(
 
 
 BAD = {
-    "sign nothing": (["sign", "--key", "k.pem"], "RECORDS requires an argument"),
+    "sign nothing": (["sign", "--key", "k.pem"], "needs RECORDS"),
     "sign without a key": (["sign", "r.json"], "--key"),
     "sign with no such key": (["sign", "r.json", "--key", "k.pem"], "k.pem: cannot be read"),
 }

@@ -403,7 +403,7 @@ def test_analyze_leaves_one_list_of_ids_in_its_folder_and_replaces_it(
 
 
 BAD = {
-    "verify nothing": (["verify"], "RECORDS requires an argument"),
+    "verify nothing": (["verify"], "needs RECORDS"),
     "verify no such": (["verify", "none.json"], "none.json"),
     "no such folder of files": (
         ["verify", "none.json", "--files", "nowhere"],

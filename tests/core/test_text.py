@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eigenforget.core.text import as_line, displayed, first_line, joined, listed
+from eigenforget.core.text import as_line, displayed, first_line, joined, listed, suggested
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_values_in_messages_are_short_and_printable() -> None:
 def test_a_printed_line_is_one_line() -> None:
     assert as_line("a\r\nb \x1b[2K\u202ec") == r"a b \x1b[2K\u202ec"
     assert len(as_line("x" * 10**5)) < 2050
+
+
+def test_a_misspelt_word_is_answered_with_what_is_near() -> None:
+    known = ["muda", "scrub", "mud"]
+    assert suggested("mudda", known) == " (did you mean muda?)"
+    assert suggested("mudda", known, most=2) == " (did you mean muda or mud?)"
+    assert suggested("mudda", known, least=0.95) == suggested("x" * 10**6, known) == ""

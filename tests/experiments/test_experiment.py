@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment, described
-from eigenforget.methods import DELETE, MUDA, RUM, SCRUB
-from eigenforget.models.checkpoint import Checkpoint, model_digest
+from eigenforget.methods import DELETE, ESC, MUDA, RUM, SCRUB
+from eigenforget.models.checkpoint import Checkpoint, model_digest, named_tensors
 from eigenforget.models.features import find_head
 from eigenforget.models.module import Module
+from eigenforget.models.precision import types_of
+from eigenforget.training.engine import Engine
 
 
 def test_a_record_names_the_recipe_of_a_method_beside_its_spec() -> None:
@@ -46,6 +49,16 @@ def test_no_retained_data_is_what_a_share_of_zero_means(
         not (a == b).all()
         for a, b in zip(made.model.parameters(), trained.parameters(), strict=True)
     )
+
+
+def test_weights_have_the_types_of_the_model_whatever_they_are_trained_in(
+    digits: Experiment, trained: nn.Module
+) -> None:
+    double = replace(digits, engine=Engine(device="cpu", precision="64-true"))
+    made = double.train(seed=0).model, double.unlearn(trained, ESC(), seed=0).model
+    for model in (*made, double.unlearn(trained, DELETE(epochs=1), seed=0).model):
+        types = types_of(dict(named_tensors(model)))
+        assert {types[name] for name, _ in model.named_parameters()} == {torch.float32}
 
 
 NETS = """

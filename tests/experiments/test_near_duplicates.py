@@ -103,15 +103,15 @@ def test_the_list_is_capped_and_the_count_is_said(monkeypatch: pytest.MonkeyPatc
         ("f000", "r002"),
         ("f001", "r000"),
     ]
-    assert found.warning().startswith(
+    assert found.line.startswith(
         "6 samples of the forget set have near duplicates in the retain set: f000 ~ r000 (1.0000), "
     )
-    assert found.warning().endswith("… (18 pairs in all)")
+    assert found.line.endswith("… (18 pairs in all)")
 
 
 def test_nothing_near_is_no_warning() -> None:
     found = near_duplicates(np.eye(3), -np.eye(3), ids("f", 3), ids("r", 3))
-    assert found == ([], 0, 0) and found.warning() == ""
+    assert found == ([], 0, 0) and found.line == found.doubt == ""
     assert near_duplicates(np.zeros((2, 3)), np.zeros((2, 3)), ids("f", 2), ids("r", 2)).total == 0
     assert near_duplicates(np.ones((2, 3)), np.ones((0, 3)), ids("f", 2), []).total == 0
 
@@ -143,7 +143,7 @@ ONE = np.ones((2, 3))
         ),
         (ONE, ONE, {"threshold": 0.0}, "threshold 0.0 must be above 0 and at most 1"),
         (ONE, ONE, {"threshold": 1.5}, "threshold 1.5"),
-        (ONE, ONE, {"k": 0}, "k 0 at least 1"),
+        (ONE, ONE, {"k": 0}, "k 0 must be at least 1"),
     ],
 )
 def test_wrong_input(

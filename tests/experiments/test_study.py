@@ -11,6 +11,7 @@ import pytest
 
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning, collected
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.sequence import SequentialStudy
 from eigenforget.experiments.study import Study, display_names
@@ -73,6 +74,11 @@ def test_stored_models_are_found_again_and_checked(quick: Experiment, tmp_path: 
         not any(t.startswith("train") for t in titles)
         and {p: p.read_bytes() for p in tmp_path.glob("*.safetensors")} == files
     )
+    path = min(files)
+    path.write_bytes(files[path][:-5] + bytes(5))
+    with pytest.warns(EigenforgetWarning, match="trained anew"), collected() as said:
+        assert [r.inputs["checked_model"] for r in study.records()] == first
+    assert [line for line in said if "trained anew" in line and path.name in line]
     other = Study(
         replace(quick, recipe=Recipe(epochs=2)), [], seed=0, oracle_seeds=(1,), store=tmp_path
     )

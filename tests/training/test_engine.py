@@ -30,6 +30,7 @@ from eigenforget.training.cost import CostClock, with_cost
 from eigenforget.training.engine import Engine, _Training, engine_beside
 from eigenforget.training.losses import cross_entropy, kl_between
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
+from eigenforget.training.processes import check_settings
 from eigenforget.training.recipe import supervised
 from tests import toys
 from tests.training.test_processes import FORGET, RETAIN, Net, compare, penalty
@@ -386,11 +387,32 @@ def _float(source: TensorSource) -> TensorSource:
         ({"devices": 2, "strategy": "fsdp"}, "fsdp.*ddp"),
         ({"strategy": "dp"}, "'dp'.*auto, ddp"),
         ({"device": "cuda", "devices": 60}, "device 'cuda' on 60 devices"),
+        ({"device": "cuda:61"}, "device 'cuda:61': torch finds .*take"),
+        ({"device": "foo"}, "device 'foo' must be one of auto, cpu, cuda, .*cuda:1$"),
+        ({"device": "mps"}, "device 'mps' must be one of auto, cpu, cuda, .*cuda:1$"),
+        (
+            {"precision": "foo"},
+            "precision 'foo' must be one of "
+            "32-true, 64-true, bf16-mixed, bf16-true, 16-mixed, 16-true$",
+        ),
+        ({"precision": "16-true"}, "'16-true' needs a GPU.*32-true, 64-true, bf16-mixed"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(EigenforgetError, match=message):
         Engine(**{"device": "cpu", **settings})
+
+
+@pytest.mark.parametrize("precision", ["16-true", "16-mixed"])
+def test_half_precision_is_refused_where_auto_is_the_processor(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(EigenforgetError, match=f"precision '{precision}' needs a GPU"):
+        Engine(precision=precision)
+    check_settings(precision="64-true")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_settings(precision=precision)
 
 
 def test_an_engine_that_was_not_launched_says_so() -> None:
@@ -509,7 +531,7 @@ def test_a_limit_on_gradients_means_those_of_the_loss_in_float16_too() -> None:
 def test_a_device_without_float64_is_refused_and_never_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)  # what Fabric's auto takes
     assert Engine().fabric.device.type in ("cpu", "cuda")
     given = Fabric(accelerator="cpu")
     monkeypatch.setattr(Fabric, "device", torch.device("mps", 0))

@@ -472,6 +472,7 @@ def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
 
 def test_a_number_names_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("lightning_fabric.Fabric", lambda **given: chosen.update(given))
     fabric_over("cuda:1", "32-true", devices=1, strategy="auto")
     assert (chosen["accelerator"], chosen["devices"]) == ("cuda", [1])

@@ -21,7 +21,9 @@ from rich.console import Console
 from eigenforget.cli.endings import Terminal, exit_code, plain_output
 from eigenforget.cli.launching import NotLaunchedError, supervise
 from eigenforget.core import notices
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.lazy import loaded
+from eigenforget.core.text import displayed, suggested
 from eigenforget.core.version import __version__
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -101,6 +103,24 @@ app.command(
 )
 
 
+def _check_command(words: Sequence[str]) -> None:
+    """Checks the first word here: for a suggestion, cyclopts would load every command, and torch.
+
+    Raises:
+        EigenforgetError: There is no such command.
+    """
+    for word in words:
+        if word in app:
+            continue
+        if word.startswith("-"):
+            raise EigenforgetError(f"{displayed(word)} is no option; see eigenforget --help")
+        known = [name for name in app if not name.startswith("-")]
+        raise EigenforgetError(
+            f"unknown command {displayed(word)}{suggested(word, known)}; choose from: "
+            f"{', '.join(known)}"
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> Any:
     """Runs a command.
 
@@ -111,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
     try:
         with plain_output(), notices.collected():
             command = arguments[0].replace("-", "_") if arguments else ""
+            _check_command(arguments[:1])
             if command in COMMANDS:
                 loaded(f"eigenforget.cli.{command}")
             return app(arguments, exit_on_error=False, print_error=False)

@@ -104,12 +104,12 @@ def audit_metrics(
             audits=audit,
             cheats=CHEATS if cheats else (),
         )
-    for planned in audits.values():
-        planned.experiment.check()
-        say(f"inputs: {planned.experiment.data.inputs_in_words}", wrap=False)
     check_place(out, overwrite=overwrite, folder=True)
     for folder in folders:
         check_records(folder / "records", overwrite=True)
+    for planned in audits.values():
+        planned.experiment.check()
+        say(f"inputs: {planned.experiment.data.inputs_in_words}", wrap=False)
     finished = [f for f in folders if (f / "records").exists() and not overwrite]
     for folder in finished:
         _check_same(audits[folder], folder)

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from eigenforget.cli.options import Device
 from eigenforget.cli.terminal import console, engine, say
+from eigenforget.core import notices
 from eigenforget.core.text import counted
 from eigenforget.experiments.bench import Bench, Outline, Store, pool_of, read_plan
 from eigenforget.experiments.bench.jobs import Job
@@ -73,7 +74,7 @@ def bench(
     _check_folders(results, store)
     kind = engine(device=device).fabric.device.type
     pool = pool_of(backend, workers, threads, cuda=kind == "cuda")
-    run = Bench(found, Store.at(store, lambda line: tell(f"warning: {line}")), pool, kind)
+    run = Bench(found, Store.at(store, notices.warn), pool, kind)
     outline = run.outline(retry=retry)
     tell(f"{found.title} on {kind}: {outlined(outline, pool.workers)}")
     if any(len(study.oracles) < 2 for study in found.studies):

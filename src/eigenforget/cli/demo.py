@@ -48,8 +48,8 @@ def demo(
     request = f"by_class(label={label})"
     specs = Specs(data=_DATA, model=_MODEL, recipe=_RECIPE, request=request)
     experiment = Experiment.parse(specs, engine(device="cpu", channels_last=True))
-    experiment.check(seed)
     Output(out, overwrite=overwrite).check_folder()
+    experiment.check(seed)
     methods = [METHODS.parse(method) for method in _METHODS]
     study = Study(experiment, methods, seed=seed)
     with progress() as watch, one_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import platform
@@ -14,9 +15,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 from rich.console import Console
 
 from eigenforget.cli.launching import let_first_speak, prefix
@@ -134,6 +135,8 @@ def _expected(error: BaseException) -> str | None:
         command = " ".join(error.command_chain or ())
         unused = listed(error.unused_tokens or ())
         return f"{command} takes no {unused} here; see eigenforget {command} --help"
+    if isinstance(error, MissingArgumentError):
+        return _missing(error)
     if isinstance(error, (CycloptsError, EigenforgetError, RecordError)):
         return str(error)
     text = str(error)
@@ -153,6 +156,24 @@ def _expected(error: BaseException) -> str | None:
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{error.strerror or _short(text) or type(error).__name__}"
     return None
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """The line about an option or a word that is not there, or that has no value."""
+    command, argument = " ".join(error.command_chain or ()), error.argument
+    if argument is None:
+        return str(error)
+    choices = get_args(argument.hint) if get_origin(argument.hint) is Literal else ()
+    words = [argument.parameter.help, ", ".join(choices)]
+    about = "".join(f": {text}" for text in words if text)
+    if error.keyword is not None:
+        return f"{command}: {error.keyword} was given without a value{about}"
+    options = [word for word in error.unused_tokens or () if word.startswith("-")]
+    for word in difflib.get_close_matches(argument.name, options, n=1):
+        return f"{command} takes no {word} (did you mean {argument.name}?)"
+    by_place = argument.field_info.is_positional
+    name = argument.name.lstrip("-").upper() if by_place else argument.name
+    return f"{command} needs {name}{about}"
 
 
 def _report(error: BaseException, arguments: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ from eigenforget.cli.terminal import engine, progress, say, show_results
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip, chosen_audits, chosen_metrics
+from eigenforget.evaluation.series import check_maps
 from eigenforget.experiments.checkpoints import Checkpoints, compare
 from eigenforget.experiments.results import PLAIN, Output, Recording
 from eigenforget.experiments.specs import Specs
@@ -98,8 +99,8 @@ def evaluate(
         raise EigenforgetError(
             "--require judges unlearned models, and no model was given to evaluate"
         )
-    own = (*chosen_metrics(metric), *chosen_audits(audit))
-    check_skip(skip, [item.name for item in own])
+    check_skip(skip, [item.name for item in (*chosen_metrics(metric), *chosen_audits(audit))])
+    check_maps(maps)
     trackers.check_trackers(track)
     Output(out, recording, overwrite).check_folder()
     specs, paths = (

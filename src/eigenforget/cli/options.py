@@ -38,7 +38,8 @@ Device = Annotated[str, Parameter(help="auto, cpu, cuda or one GPU, such as cuda
 Precision = Annotated[
     str,
     Parameter(
-        help="precision of training: 32-true, bf16-mixed, …; measurement is always in float32"
+        help="precision of training: 32-true, 64-true, bf16-mixed, bf16-true, and on a GPU "
+        "16-mixed and 16-true; measurement and checkpoints are in float32"
     ),
 ]
 Layer = Annotated[

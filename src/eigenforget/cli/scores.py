@@ -76,6 +76,8 @@ def scores(
     _check_used(score, "memorisation", _given(subsampling, _SUBSAMPLING))
     _check_used(score, "memorisation", [] if recipe == _RECIPE else ["--recipe"])
     _check_used(score, "worst_case", _given(search, _SEARCH))
+    if score == "worst_case":
+        search.parsed()
     specs, place = Specs(recipe=recipe, **asdict(trained)), engine(**asdict(device))
     if score == "memorisation":
         experiment = _to_train(specs, checkpoint, place)

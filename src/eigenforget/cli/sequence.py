@@ -109,12 +109,9 @@ def sequence(
         layer=layer,
         unseen=unseen,
     )
-    experiment = Experiment.parse(specs, engine(**asdict(device)))
-    experiment.check()
-    say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
     requests = tuple(REQUESTS.parse(request) for request in forget)
     study = SequentialStudy(
-        experiment,
+        Experiment.parse(specs, engine(**asdict(device))),
         build_choice("sequence", {"requests": requests, "again": again}, [Sequential], "request"),
         METHODS.parse(method),
         seed=seed,
@@ -122,7 +119,9 @@ def sequence(
         store=Path(store) if store else None,
         skip=skip,
     )
-    _ = study.steps  # wrong names and requests fail before anything is trained
+    study.experiment.check()
+    say(f"inputs: {study.experiment.data.inputs_in_words}", wrap=False)
+    _ = study.steps  # wrong requests fail before anything is trained
     unfinished = SequenceProgress.at(out, study)
     with progress() as watch, one_thread():
         for step in study.run(watch, finished=len(unfinished.steps())):

@@ -101,9 +101,10 @@ def engine(*, devices: int = 1, **fields: Any) -> Engine:
     the first writes to the console.
     """
     from eigenforget.training.engine import Engine
-    from eigenforget.training.processes import check_devices, silence_fabric
+    from eigenforget.training.processes import check_settings, silence_fabric
 
-    check_devices(devices)
+    checked = ("device", "precision", "strategy", "accumulate")
+    check_settings(devices=devices, **{name: fields[name] for name in checked if name in fields})
     check_launched(devices)
     silence_fabric()
     found = Engine(devices=devices, **fields)

@@ -28,6 +28,7 @@ from eigenforget.cli.options import (
     WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, quoted, say
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
 from eigenforget.experiments.earlier_requests import Remaining, remaining
@@ -186,6 +187,6 @@ def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, 
         return job
     found = similar_inputs(experiment)
     if found.pairs:
-        say(f"warning: {found.warning()}")
+        notices.warn(found.doubt)
     pairs = [list(pair) for pair in found.pairs[:10]]
     return job | {"near_duplicates": {"total": found.total, "pairs": pairs}}

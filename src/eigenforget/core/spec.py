@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pydantic
@@ -22,7 +21,7 @@ from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import path_of
-from eigenforget.core.text import displayed, first_line
+from eigenforget.core.text import displayed, first_line, suggested
 
 _T = TypeVar("_T")
 _CONFIG = pydantic.ConfigDict(
@@ -195,7 +194,7 @@ def kind_of_name(name: str, choices: Sequence[type], what: str) -> type:
             return kind
     known = sorted(map(name_of, choices))
     raise EigenforgetError(
-        f"unknown {what} {displayed(name)}{_hint(name, known)}; choose from: {_listing(known)}"
+        f"unknown {what} {displayed(name)}{suggested(name, known)}; choose from: {_listing(known)}"
     )
 
 
@@ -312,7 +311,7 @@ def _checked_names(kind: type, fields: dict[str, Any], label: str) -> dict[str, 
     for key in fields:
         if key not in known:
             raise EigenforgetError(
-                f"{label} has no field {displayed(key)}{_hint(key, known)}; "
+                f"{label} has no field {displayed(key)}{suggested(key, known)}; "
                 f"its fields: {_listing(known)}"
             )
     return fields
@@ -345,11 +344,6 @@ def _writable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word[:100], list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _listing(known: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -50,6 +51,19 @@ def joined(words: Sequence[str], last: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def suggested(word: str, known: Iterable[str], *, most: int = 1, least: float = 0.6) -> str:
+    """What a misspelt word may have meant: " (did you mean muda?)"; "" where nothing is near.
+
+    Args:
+        word: The word.
+        known: Words that there are.
+        most: How many of them are named.
+        least: Their least similarity, of 1 for the word itself, as `difflib` counts.
+    """
+    near = difflib.get_close_matches(word[:100], list(known), n=most, cutoff=least)
+    return f" (did you mean {joined(near, 'or')}?)" if near else ""
 
 
 def counted(n: int, one: str, many: str) -> str:

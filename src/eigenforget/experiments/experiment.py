@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
@@ -39,6 +40,7 @@ from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.models.features import HEAD_NOTE, find_layer, note_head
 from eigenforget.models.heads import head_if_any
+from eigenforget.models.precision import retyped, types_of
 from eigenforget.models.prepare import looks, prepare
 from eigenforget.models.text import with_vocabulary
 from eigenforget.models.unchanged import unchanged_weights
@@ -256,14 +258,15 @@ class Experiment:
     def train(
         self, *, seed: int, without_forget: bool = False, log: Log | None = None
     ) -> ModelAndCost:
-        """The original model, or with `without_forget` an oracle."""
+        """The original model, or with `without_forget` an oracle, in the types as it is built."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
+        types = types_of(dict(checkpoint.named_tensors(model)))
         with CostClock(self.engine) as clock:
             fit_recipe(
                 model, source, self.recipe, engine=self.engine, seed=seed, layer=self.layer, log=log
             )
-        return clock.result(model)
+        return clock.result(self._retyped(model, types))
 
     def recall(self, model: nn.Module) -> Recall:
         """What a model knows of the training data that it may know."""
@@ -279,7 +282,7 @@ class Experiment:
         log: Log | None = None,
         only: np.ndarray | None = None,
     ) -> ModelAndCost:
-        """The unlearned model, and what it took.
+        """The unlearned model, in the types of the given one, and what it took.
 
         Args:
             model: The model before unlearning; it stays as it is.
@@ -317,7 +320,16 @@ class Experiment:
                 log=log,
                 look=clock.leaving_out(self._glance(model, seed)) if log else None,
             )
-        return clock.result(result)
+        types = types_of(dict(checkpoint.named_tensors(model)))
+        return clock.result(self._retyped(result, types))
+
+    def _retyped(self, result: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
+        """A result in the types of its model, of which a training in 64-true or 16-true made one.
+
+        So a checkpoint, what is measured and a model from the store have the same weights.
+        """
+        one_type = self.engine.precision in ("64-true", "bf16-true", "16-true")
+        return retyped(result, types) if one_type else result
 
     def try_unlearn(
         self,

@@ -49,16 +49,30 @@ class NearDuplicates(NamedTuple):
     total: int
     samples: int
 
-    def warning(self) -> str:
+    @property
+    def line(self) -> str:
         """One line that names the first ids; "" where there are no pairs."""
         if not self.pairs:
             return ""
         shown = [f"{p.forget} ~ {p.retain} ({p.cosine:.4f})" for p in self.pairs[:10]]
         more = f", … ({self.total} pairs in all)" if self.total > len(shown) else ""
+        return f"{self._have()}: {', '.join(shown)}{more}"
+
+    @property
+    def doubt(self) -> str:
+        """The line of a warning, which names no id and says where they are; "" for no pairs."""
+        if not self.pairs:
+            return ""
+        return (
+            f"{self._have()}, from which the model may know them still; job.near_duplicates of the "
+            "record has the pairs, and `eigenforget duplicates` prints them"
+        )
+
+    def _have(self) -> str:
         have = counted(
             self.samples, "sample of the forget set has", "samples of the forget set have"
         )
-        return f"{have} near duplicates in the retain set: {', '.join(shown)}{more}"
+        return f"{have} near duplicates in the retain set"
 
 
 class _Side(NamedTuple):
@@ -98,10 +112,9 @@ def near_duplicates(
         EigenforgetError: Shapes do not fit, ids are repeated, features are not finite (the ids are
             named), the threshold is outside (0, 1], or k is below 1.
     """
-    if not 0 < threshold <= 1 or k < 1:
-        raise EigenforgetError(
-            f"threshold {threshold} must be above 0 and at most 1, and k {k} at least 1"
-        )
+    check_threshold(threshold)
+    if k < 1:
+        raise EigenforgetError(f"k {k} must be at least 1")
     forget = _side(features_forget, ids_forget, "forget")
     retain = _side(features_retain, ids_retain, "retain")
     if forget.units.shape[1] != retain.units.shape[1]:
@@ -110,6 +123,16 @@ def near_duplicates(
             f"{retain.units.shape[1]}"
         )
     return _searched(forget, retain, threshold=threshold, k=k)
+
+
+def check_threshold(threshold: float) -> None:
+    """Checks that it is a cosine of which there may be pairs.
+
+    Raises:
+        EigenforgetError: It is outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise EigenforgetError(f"threshold {threshold} must be above 0 and at most 1")
 
 
 def _searched(forget: _Side, retain: _Side, *, threshold: float, k: int) -> NearDuplicates:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from eigenforget import record
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.records import own_measurement, with_verdicts
@@ -141,7 +142,7 @@ class Study:
 
         if self.store is None:
             return self.experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
-        cache = ModelCache(self.store, warn=lambda text: watch(text, 1)({}))
+        cache = ModelCache(self.store, warn=notices.warn)
         return cache.get(self.experiment, kind, seed, log)
 
 

@@ -36,8 +36,11 @@ class WorstCaseSearch:
     n: int = 100
     sets: int = 5
 
-    def parsed(self, samples: int) -> Method:
+    def parsed(self, samples: int | None = None) -> Method:
         """The method, after a check of the numbers.
+
+        Args:
+            samples: Number of training samples; None where the data are not loaded yet.
 
         Raises:
             EigenforgetError: The method is unknown, there is no set, or n is no number below that
@@ -45,9 +48,10 @@ class WorstCaseSearch:
         """
         if not 1 <= self.sets <= 10_000:
             raise EigenforgetError(f"sets must be from 1 to 10,000, got {self.sets}")
-        if not 1 <= self.n < samples:
+        if self.n < 1 or (samples is not None and self.n >= samples):
+            of = "" if samples is None else f" of {samples}"
             raise EigenforgetError(
-                f"n={self.n} samples cannot be forgotten of {samples}: one at least, and not all"
+                f"n={self.n} samples cannot be forgotten{of}: one at least, and not all"
             )
         method: Method = METHODS.parse(self.method)
         return method

@@ -99,8 +99,7 @@ def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
     for name, tensor in named_tensors(model):
         dtype = types.get(name) or _beside(name, types)
         if tensor.is_floating_point() and dtype in HALF_TYPES:
-            if (torch.isfinite(tensor) & ~torch.isfinite(tensor.to(dtype))).any():
-                raise Diverged(f"{name} holds values that are too large for {dtype}")
+            _check_holds(dtype, name, tensor)
             wanted[id(tensor)] = dtype
     _cast(model, wanted)
     for module in model.modules():
@@ -109,6 +108,34 @@ def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
             del module._forward_pre_hooks[key]  # noqa: SLF001
             del module._forward_pre_hooks_with_kwargs[key]  # noqa: SLF001
     return model
+
+
+def retyped(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
+    """Give a model, in place, the types back that it had before a training in 64-true or 16-true.
+
+    A tensor that `types` does not name takes the type of those beside it in its module, or float32.
+
+    Args:
+        model: A trained model or one made from it.
+        types: The types by name, see `types_of`.
+
+    Raises:
+        Diverged: A value is too large for its type.
+    """
+    wanted: dict[int, torch.dtype] = {}
+    for name, tensor in named_tensors(model):
+        if tensor.is_floating_point():
+            dtype = types.get(name) or _beside(name, types) or torch.float32
+            _check_holds(dtype, name, tensor)
+            wanted[id(tensor)] = dtype
+    _cast(model, wanted)
+    return model
+
+
+def _check_holds(dtype: torch.dtype, name: str, tensor: Tensor) -> None:
+    """Checks that what is finite in a tensor is finite in this type, too."""
+    if (torch.isfinite(tensor) & ~torch.isfinite(tensor.to(dtype))).any():
+        raise Diverged(f"{name} holds values that are too large for {dtype}")
 
 
 def _cast(model: nn.Module, wanted: Mapping[int, torch.dtype]) -> None:

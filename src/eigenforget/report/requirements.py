@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from eigenforget.core.text import counted
+from eigenforget.core.text import counted, suggested
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import flattened
 from eigenforget.report.glossary import NAMES
@@ -41,6 +40,9 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "kept": ("yes", "no", "cannot-tell"),
 }
 """What is required of a verdict and of its questions; the cost is a number."""
+
+_NEAR = 0.7
+"""Least similarity of a name that is suggested: among many short names, foo is like forgot."""
 
 _FORM = re.compile(r"([^\s<>=]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)")
 _SHOWN = "NAME OP VALUE, as in verdict==like-retrained, forgot==yes, cost<=0.1 or lp_gap<=band"
@@ -114,7 +116,7 @@ def parse_requirement(text: str, known: Iterable[str] = ()) -> Requirement:
         known: Scores besides those of the glossary, as of the records that are judged.
 
     Raises:
-        RecordError: The text is no requirement; for an unknown score it lists the nearest names.
+        RecordError: The text is no requirement; for an unknown score it has names that are near.
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
@@ -176,11 +178,12 @@ def _quantity(name: str, text: str, known: set[str]) -> tuple[str, Quantity]:
     score = ALIASES.get(stem, stem)
     if score in NAMES or f"{score}{at}{layer}" in known:
         return f"{score}{at}{layer}", quantity
-    every = dict.fromkeys([*NAMES, *ALIASES, *known])
-    near = difflib.get_close_matches(stem, every, n=4, cutoff=0.4) or list(ALIASES)
-    raise RecordError(
-        f"requirement {text!r} names the unknown score {stem!r}; the nearest are {', '.join(near)}"
+    every = dict.fromkeys([*_ANSWERS, "cost", *NAMES, *ALIASES, *known])
+    cure = (
+        suggested(stem, every, most=3, least=_NEAR)
+        or f"; scores by their short names: {', '.join(ALIASES)}"
     )
+    raise RecordError(f"requirement {text!r} names the unknown score {stem!r}{cure}")
 
 
 def _number(value: str, text: str) -> float:

@@ -30,6 +30,7 @@ from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import (
     Processes,
     accept_old_names,
+    check_settings,
     fabric_over,
     own_rows,
     settled_precision,
@@ -70,9 +71,10 @@ class Engine:
     """Where and how computation runs.
 
     Attributes:
-        device: "auto", "cpu", "cuda", "cuda:1" or another accelerator of Lightning Fabric.
-        precision: As in Lightning Fabric: "32-true", "bf16-mixed", …. Evaluation is always float32.
-            On a processor without instructions for bfloat16 it becomes "32-true", with a warning.
+        device: "auto", "cpu", "cuda" or one GPU, as in "cuda:1".
+        precision: "32-true", "64-true", "bf16-mixed", "bf16-true", and on a GPU "16-mixed" and
+            "16-true". Evaluation is always float32. On a processor without instructions for
+            bfloat16 it becomes "32-true", with a warning.
         channels_last: Whether images and models are in the memory order NHWC.
         devices: Number of processes, one per device, that share the work. Each of them makes the
             same calls, after `engine.fabric.launch()`. Batch sizes count the samples of all
@@ -97,10 +99,7 @@ class Engine:
     changes: tuple[Change, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.accumulate <= 10**9:
-            raise EigenforgetError(
-                f"accumulate must be from 1 to 1,000,000,000 batches, got {self.accumulate}"
-            )
+        check_settings(accumulate=self.accumulate)
         if self.fabric is None:
             shape = {"devices": self.devices, "strategy": self.strategy}
             fabric = fabric_over(self.device, self.precision, **shape)

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_map
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.notices import warn
+from eigenforget.core.text import counted, joined
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
 
@@ -36,6 +37,10 @@ if TYPE_CHECKING:  # it takes as long to load as torch
     from lightning_fabric import Fabric
 
 _STRATEGIES = ("auto", "ddp")
+_DEVICES = ("auto", "cpu", "cuda")
+_PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
+_ON_GPUS = ("16-mixed", "16-true")
+"""Precisions in float16: on a CPU, Fabric has no 16-mixed, and methods diverged in 16-true."""
 
 
 def silence_fabric() -> None:
@@ -77,28 +82,10 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
             is not offered.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.accelerators.cuda import CUDAAccelerator
-    from lightning_fabric.accelerators.mps import MPSAccelerator
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    check_devices(devices)
-    if strategy == "fsdp":
-        raise EigenforgetError(
-            "strategy fsdp is not offered, as methods, penalties and audits read whole weights on "
-            "each device; use ddp"
-        )
-    if strategy not in _STRATEGIES:
-        raise EigenforgetError(f"strategy {strategy!r} must be one of {', '.join(_STRATEGIES)}")
-    if device == "cpu" and precision.startswith("16"):
-        raise EigenforgetError(
-            f"precision {precision!r} needs a GPU; "
-            "on a CPU there are 32-true, 64-true, bf16-mixed and bf16-true"
-        )
-    if device == "auto" and MPSAccelerator.is_available() and not CUDAAccelerator.is_available():
-        device = "cpu"
-    kind, _, number = device.partition(":")
-    if ":" in device and (kind in ("cpu", "auto") or not number.isdecimal() or devices > 1):
-        raise EigenforgetError(f"device {device!r}: a number is for one GPU, as in cuda:1")
+    check_settings(device, precision, devices=devices, strategy=strategy)
+    kind, _, number = _settled(device).partition(":")
     chosen: dict[str, Any] = {
         "accelerator": kind,
         "devices": [int(number)] if number else devices,
@@ -150,15 +137,68 @@ def has_bfloat16() -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_2"))
 
 
-def check_devices(devices: int) -> None:
-    """Checks the number of devices, before a process is started for each of them.
+def check_settings(
+    device: str = "auto",
+    precision: str = "32-true",
+    *,
+    devices: int = 1,
+    strategy: str = "auto",
+    accumulate: int = 1,
+) -> None:
+    """Checks where and how an engine is to compute, before anything is loaded or started for it.
 
     Raises:
-        EigenforgetError: It is 0 or less, or far more than any machine has.
+        EigenforgetError: A setting is none of those that there are, the machine has no such
+            devices, or they do not support the precision.
     """
     most = max(64, os.cpu_count() or 1)
     if not 1 <= devices <= most:
         raise EigenforgetError(f"devices must be from 1 to {most} on this machine, got {devices}")
+    if not 1 <= accumulate <= 10**9:
+        raise EigenforgetError(
+            f"accumulate must be from 1 to 1,000,000,000 batches, got {accumulate}"
+        )
+    if strategy == "fsdp":
+        raise EigenforgetError(
+            "strategy fsdp is not offered, as methods, penalties and audits read whole weights on "
+            "each device; use ddp"
+        )
+    if strategy not in _STRATEGIES:
+        raise EigenforgetError(f"strategy {strategy!r} must be one of {', '.join(_STRATEGIES)}")
+    if precision not in _PRECISIONS:
+        raise EigenforgetError(f"precision {precision!r} must be one of {', '.join(_PRECISIONS)}")
+    _check_device(device, devices)
+    if _settled(device) == "cpu" and precision in _ON_GPUS:
+        others = [name for name in _PRECISIONS if name not in _ON_GPUS]
+        raise EigenforgetError(
+            f"precision {precision!r} needs a GPU; on a CPU there are {joined(others)}"
+        )
+
+
+def _check_device(device: str, devices: int) -> None:
+    """Checks that the device is one of ours, and that the machine has as many of them."""
+    kind, colon, number = str(device).partition(":")
+    if kind not in _DEVICES:
+        raise EigenforgetError(
+            f"device {device!r} must be one of {', '.join(_DEVICES)}, or one GPU, as in cuda:1"
+        )
+    if colon and (kind != "cuda" or not number.isdecimal() or devices > 1):
+        raise EigenforgetError(f"device {device!r}: a number is for one GPU, as in cuda:1")
+    if kind != "cuda":
+        return
+    there = torch.cuda.device_count()
+    if (int(number) + 1 if number else devices) > there:
+        several = f" on {devices} devices" if devices > 1 else ""
+        cure = "take fewer, or cpu" if there else "take cpu or auto"
+        has = counted(there, "CUDA GPU", "CUDA GPUs") if there else "no CUDA GPU"
+        raise EigenforgetError(f"device {device!r}{several}: torch finds {has} here; {cure}")
+
+
+def _settled(device: str) -> str:
+    """The device that "auto" means on this machine."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.device_count() else "cpu"
 
 
 def bounds(samples: int, count: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget.core.extras import needed
+from eigenforget.core.text import listed, suggested
 from eigenforget.record import RecordError, RunRecord, atomic_file
 from eigenforget.report import escaping
 from eigenforget.report.glossary import HEADLINE, label
@@ -200,10 +200,8 @@ def chosen_scores(
     )
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:6]
-            raise RecordError(
-                f"these records have no score {name!r}; the nearest are {', '.join(near)}"
-            )
+            cure = suggested(name, known, most=3) or f"; they have {listed(known)}"
+            raise RecordError(f"these records have no score {name!r}{cure}")
     return wanted or tuple(name for name in default if name in known) or tuple(known)
 
 
