@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.metrics import derived
-from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, too_few, too_few_of_class
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, no_samples, too_few, too_few_of_class
 from eigenforget.evaluation.scoring import values_of
 from tests.toys import World, evidence, world
 
@@ -158,10 +159,13 @@ def test_a_class_of_few_samples_cannot_be_found_by_a_fresh_head(n: int) -> None:
 
 def test_words_of_what_is_too_few() -> None:
     assert too_few(forget=10) == too_few_of_class({3: 10}, "training") == ""
-    assert too_few(forget=9) == "needs 10 samples of part forget, got 9"
-    assert too_few(forget=9, retain=10) == (
-        "needs 10 samples each of forget and retain, got 9 and 10"
-    )
+    assert too_few(forget=9) == "needs 10 samples of the forget set, got 9"
+    assert too_few(forget=9, retain=10) == too_few(forget=9)
+    assert too_few(forget=1, retain=2).count("needs 10 samples of the ") == 2
+    assert too_few(3, forget=3) == "" and too_few(4, forget=3).startswith("needs 4 ")
+    assert too_few(test_forget=0) == no_samples("test_forget")
+    for part in get_args(Part):
+        assert part not in no_samples(part).split() or part in ("forget", "retain")
     assert too_few_of_class({3: 40, 5: 2, 7: 1}, "held-out") == (
         "needs 10 held-out samples of class 7, got 1"
     )

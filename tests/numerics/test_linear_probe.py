@@ -205,10 +205,14 @@ def test_a_probe_that_does_not_converge_has_no_score():
 @pytest.mark.parametrize(
     ("absent", "values", "reason"),
     [
-        ("forget", [False, False], "no sample of forget"),
-        ("retain", [False, False], "no sample of retain"),
-        ("test_forget", [False, True], "no sample of part test_forget"),
-        ("test_retain", [True, False], "no sample of part test_retain"),
+        ("forget", [False, False], "there are no samples of the forget set"),
+        ("retain", [False, False], "there are no samples of the retain set"),
+        (
+            "test_forget",
+            [False, True],
+            "no class is forgotten as a whole, or none that has test samples",
+        ),
+        ("test_retain", [True, False], "there are no test samples of retained classes"),
     ],
 )
 def test_missing_parts_are_named(absent, values, reason):
@@ -410,8 +414,11 @@ def test_few_labels_say_why_they_have_no_score():
     )
     del parts["test_forget"]
     assert [s.reason for s in FewLabelProbe()(evidence(parts), 0)] == [
-        "no sample of part test_forget",
+        "no class is forgotten as a whole, or none that has test samples",
         "",
     ]
     del parts["retain"]
-    assert all("no sample of retain" in s.reason for s in FewLabelProbe()(evidence(parts), 0))
+    assert all(
+        "there are no samples of the retain set" in s.reason
+        for s in FewLabelProbe()(evidence(parts), 0)
+    )

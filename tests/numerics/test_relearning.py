@@ -466,10 +466,10 @@ def test_what_cannot_be_measured_says_why(knows):
     parts = evidence(knows, sources).parts
     assert (
         reasons(parts={k: v for k, v in parts.items() if k != "retain"})[0]
-        == ["no sample of retain"] * 4
+        == ["there are no samples of the retain set"] * 4
     )
     short = {**parts, "test_forget": PartOutputs(*(c[:9] for c in parts["test_forget"][:4]))}
-    assert "needs 10 samples of test_forget to test on" in reasons(parts=short)[0][0]
+    assert "needs 10 test samples of forgotten classes to test on" in reasons(parts=short)[0][0]
     found, series = reasons(Relearning(budgets=(31,), steps=2))
     alone = "needs the original model, whose accuracy is the goal"
     assert found == ["", "needs 31 forget samples to train on, got 30", "", alone]

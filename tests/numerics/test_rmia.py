@@ -83,7 +83,10 @@ def test_class_forgetting_is_the_double_loop(a, gamma, count, ties):
         fpr=0.01,
     )
     assert (found[1].low, found[1].high) == interval
-    assert found[2].value is None and "1000 non-members (test_forget)" in found[2].reason
+    assert (
+        found[2].value is None
+        and "1000 non-members (test samples of forgotten classes)" in found[2].reason
+    )
 
 
 def test_random_forgetting_uses_every_held_out_sample_on_both_sides():
@@ -176,8 +179,8 @@ def test_not_applicable_says_what_is_missing():
         s.name for s in alone
     ] == NAMES
     for gone, message in (
-        ("forget", "no sample of forget"),
-        ("test_forget", "no sample of test_forget"),
+        ("forget", "there are no samples of the forget set"),
+        ("test_forget", "no class is forgotten as a whole, or none that has test samples"),
     ):
         parts = {part: rows for part, rows in evidence.parts.items() if part != gone}
         found = RMIA()(dataclasses.replace(evidence, parts=parts), seed=0)
@@ -189,7 +192,7 @@ def test_not_applicable_says_what_is_missing():
     )
     assert (
         RMIA()(small, seed=0)[0].reason
-        == "needs 10 samples of test_retain as the population z, got 8"
+        == "needs 10 test samples of retained classes as the population z, got 8"
     )
     labels = {
         **random_labels(0, BY_CLASS),

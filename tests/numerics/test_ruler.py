@@ -107,9 +107,14 @@ def test_m2_does_not_depend_on_order_or_shards():
 
 def test_m2_says_why_there_is_no_number():
     x, y = rows(12, 0), rows(20, 1)
-    assert m2({"forget": (x, x)}) == "needs 10 samples each of forget and retain, got 12 and 0"
-    assert m2({"test_retain": (x, x)}) == "needs 10 samples each of forget and retain, got 0 and 0"
-    assert m2({}) == "needs 10 samples each of forget and retain, got 0 and 0"
+    assert m2({"forget": (x, x)}) == "there are no samples of the retain set"
+    assert (
+        m2({"test_retain": (x, x)})
+        == "there are no samples of the forget set; there are no samples of the retain set"
+    )
+    assert (
+        m2({}) == "there are no samples of the forget set; there are no samples of the retain set"
+    )
     assert m2({"forget": (x, rows(12, 1, 7)), "retain": (y, rows(20, 1, 7))}).startswith(
         "features have width 6 here and 7"
     )
@@ -247,13 +252,16 @@ def test_hashes_are_distinct_and_spread_evenly():
 @pytest.mark.parametrize(
     ("sides", "reason"),
     [
-        ({}, "the model was not run on any training sample"),
-        ({"test_retain": rows(20, 0)}, "got 0 and 0"),
+        ({}, "there are no samples of the forget set"),
+        ({"test_retain": rows(20, 0)}, "there are no samples of the forget set"),
         (
             {"forget": rows(9, 0), "retain": rows(20, 1)},
-            "needs 10 samples each of forget and retain, got 9 and 20",
+            "needs 10 samples of the forget set, got 9",
         ),
-        ({"forget": rows(10, 0), "retain": rows(9, 1)}, "got 10 and 9"),
+        (
+            {"forget": rows(10, 0), "retain": rows(9, 1)},
+            "needs 10 samples of the retain set, got 9",
+        ),
         (
             {"forget": torch.zeros(12, 6), "retain": torch.cat([rows(9, 1), -rows(9, 1)])},
             "12 of 12 forget and 0 of 18 retain feature vectors are the mean",

@@ -245,10 +245,10 @@ def test_too_few_models_is_not_applicable(peers, oracles):
 
 def test_too_few_samples_is_not_applicable():
     few = made_up(2, 3, sizes={"forget": 9})
-    assert ULiRA()(few, seed=0)[0].reason == "needs 10 samples of part forget, got 9"
+    assert ULiRA()(few, seed=0)[0].reason == "needs 10 samples of the forget set, got 9"
     assert (
         ULiRA()(dataclasses.replace(few, parts={}), seed=0)[0].reason
-        == "needs 10 samples of part forget, got 0"
+        == "there are no samples of the forget set"
     )
 
 

@@ -225,7 +225,7 @@ def test_what_is_missing_is_said() -> None:
     no_head = nn.Sequential(nn.Unflatten(1, (6, 1)), nn.Conv1d(6, CLASSES, 1), nn.Flatten())
     fixed = nn.Sequential(Fixed(), nn.Linear(6, CLASSES))
     for broken, reason in (
-        (replace(given, parts={}), "needs 10 samples of part forget, got 0"),
+        (replace(given, parts={}), "there are no samples of the forget set"),
         (replace(given, sources={}), "no engine and no data"),
         (replace(given, engine=None), "no engine and no data"),
         (replace(given, model=no_head), "has no nn.Linear"),

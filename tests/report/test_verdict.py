@@ -199,7 +199,7 @@ def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[R
 
 
 def test_too_few_scores_name_the_reason(records: list[RunRecord]) -> None:
-    few = "needs 10 samples of part forget, got 2"
+    few = "needs 10 samples of the forget set, got 2"
     kept = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy")
     cut = [
         replace(
@@ -220,7 +220,7 @@ def test_too_few_scores_name_the_reason(records: list[RunRecord]) -> None:
 def test_a_model_of_which_nothing_was_measured_needs_no_more_retrained_models(
     records: list[RunRecord],
 ) -> None:
-    few = "needs 10 samples of part forget, got 2"
+    few = "needs 10 samples of the forget set, got 2"
     bare = [
         replace(
             r,

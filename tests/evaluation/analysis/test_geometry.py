@@ -114,7 +114,8 @@ def test_class_mean_distances_by_a_loop(rows: dict[Any, np.ndarray]) -> None:
 def test_distances_that_are_not_defined_say_why(rows: dict[Any, np.ndarray]) -> None:
     few = {**rows, "retain": rows["retain"][:5]}
     assert (
-        g.neighbour_distances(few) == "distances to neighbours need 6 samples of part retain, got 5"
+        g.neighbour_distances(few)
+        == "distances to neighbours need 6 samples of the retain set, got 5"
     )
     flat = {part: np.ones_like(r) for part, r in rows.items()}
     assert "coincide" in str(g.neighbour_distances(flat))

@@ -168,7 +168,7 @@ def test_without_held_out_samples_and_layers_the_rest_is_measured() -> None:
     assert [r.name for r in found.records] == ["original", "oracle 1"]
     assert found.records[0].job["layers_chosen"] == "automatically"
     series = found.records[0].series["analysis"]["input of 4"]
-    assert set(series["samples"]) == {"forget", "retain"} and "test_retain" in str(
+    assert set(series["samples"]) == {"forget", "retain"} and "retained classes" in str(
         series["reasons"]
     )
     assert series["values"]["forget"]["neighbours"] is None

@@ -150,7 +150,7 @@ def test_reasons_stand_below_the_table_with_their_scores_and_models(
 ) -> None:
     below = " ".join(printed(records).split()).partition("- = not applicable.")[2]
     assert "No value of MIA AUC (head_mask): a masked logit has no finite loss" in below
-    other = replace(score("da", None), reason="needs 10 samples of part forget, got 2")
+    other = replace(score("da", None), reason="needs 10 samples of the forget set, got 2")
     two = [replace(records[0], scores=(other,)), replace(records[1], scores=(score("da", None),))]
     below = " ".join(printed(two).split()).partition("- = not applicable.")[2]
     assert f"No value of DA ({records[0].name}): needs 10 samples" in below

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
-from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, samples_of
 from eigenforget.evaluation.metrics.similarity import (
     Cross,
     is_constant,
@@ -111,7 +111,7 @@ def neighbour_distances(rows: Mapping[Part, np.ndarray]) -> dict[Part, np.ndarra
     for part, least in needs.items():
         count = len(rows.get(part, ()))
         if count < least:
-            return f"distances to neighbours need {least} samples of part {part}, got {count}"
+            return f"distances to neighbours need {least} {samples_of(part)}, got {count}"
     # Centred, since the brute-force distance is of squares: a large common mean would cost digits.
     centre = rows["retain"].mean(axis=0)
     index = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(rows["retain"] - centre)

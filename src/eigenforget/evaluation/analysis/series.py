@@ -38,6 +38,7 @@ from eigenforget.evaluation.analysis.geometry import (
     principal_angles,
     principal_plane,
 )
+from eigenforget.evaluation.metrics.panel import samples_of
 from eigenforget.evaluation.series import short
 
 CAP = 5000
@@ -218,7 +219,7 @@ def _shares(
         ]
         shares = np.concatenate(chunks)
         if not len(shares):
-            reasons["share"] = f"all features of part {part} are zero"
+            reasons["share"] = f"all features of {samples_of(part)} are zero"
             continue
         counts = np.histogram(shares, bins=_BINS, range=(0.0, 1.0))[0]
         quantiles = short(np.quantile(shares, _QUANTILES))

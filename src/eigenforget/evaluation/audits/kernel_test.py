@@ -16,7 +16,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.attacks import finite_logits
-from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, samples_of
 
 _GAP, _P = "kernel_gap", "kernel_p"
 
@@ -74,7 +74,7 @@ class KernelTest:
         count = evidence.count("forget")
         if count < MIN_SAMPLES or len(evidence.oracles) < 2:
             return (
-                f"needs {MIN_SAMPLES} samples of part forget and 2 retrained models, got {count} "
+                f"needs {MIN_SAMPLES} {samples_of('forget')} and 2 retrained models, got {count} "
                 f"and {len(evidence.oracles)}"
             )
         rows, rng = evidence.parts["forget"], np.random.default_rng(derive(seed, self.name))

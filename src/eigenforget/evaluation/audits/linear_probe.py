@@ -25,7 +25,7 @@ from eigenforget.evaluation.metrics.accuracy import (
     share_score,
     wilson_interval,
 )
-from eigenforget.evaluation.metrics.panel import too_few_of_class
+from eigenforget.evaluation.metrics.panel import no_samples, too_few_of_class
 from eigenforget.evaluation.multinomial import Settings, joint_optimum
 from eigenforget.evaluation.standardiser import Standardiser, standardiser
 
@@ -225,9 +225,7 @@ def probe_samples(evidence: Evidence) -> ProbeSamples | str:
     sources: tuple[Part, ...] = ("forget", "retain") if by_class else ("retain",)
     missing = [part for part in sources if not evidence.has(part)]
     if missing:
-        return (
-            f"the probe is fitted on {' and '.join(sources)}; no sample of {' and '.join(missing)}"
-        )
+        return f"the probe has too little to fit: {'; '.join(map(no_samples, missing))}"
     features = np.concatenate(
         [
             finite_features(evidence.parts[part].features, part, "the linear probe")
@@ -343,7 +341,7 @@ def both_sides(
         few: Why the first score is not applicable; "" where it is.
     """
     reasons = [
-        why if evidence.has(part) else f"no sample of part {part}"
+        why if evidence.has(part) else no_samples(part)
         for part, why in zip(parts, (few, ""), strict=True)
     ]
     return tuple(

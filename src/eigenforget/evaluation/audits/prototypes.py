@@ -14,6 +14,7 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits.linear_probe import both_sides, finite_features, none
 from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
+from eigenforget.evaluation.metrics.panel import no_samples
 
 
 class Shots(NamedTuple):
@@ -102,9 +103,7 @@ class Prototypes:
         sides: tuple[Part, Part] = ("forget", "retain")
         missing = [part for part in sides if not evidence.has(part)]
         if missing:
-            return (
-                f"prototypes are made from forget and retain; no sample of {' and '.join(missing)}"
-            )
+            return f"prototypes are made from both sides: {'; '.join(map(no_samples, missing))}"
         classes = []
         for part in sides:
             features, labels = (

@@ -13,6 +13,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share, share
+from eigenforget.evaluation.metrics.panel import no_samples
 from eigenforget.models.copies import duplicated
 
 _SIDES: tuple[tuple[str, Part, Better], ...] = (
@@ -65,7 +66,7 @@ class QuantisedWeights:
     ) -> Score:
         source = evidence.sources.get(part)
         if source is None or len(source) == 0 or evidence.engine is None:
-            return missing_share(name, f"no sample of part {part}", better)
+            return missing_share(name, no_samples(part), better)
         right = evidence.engine.correct(model, source, layer=evidence.layer)
         return share(name, correct=int(right.sum()), seen=len(right), better=better)
 

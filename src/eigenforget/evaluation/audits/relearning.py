@@ -28,6 +28,7 @@ from eigenforget.evaluation.metrics.accuracy import (
     missing_share,
     share_score,
 )
+from eigenforget.evaluation.metrics.panel import no_samples, samples_of
 from eigenforget.evaluation.standardiser import Standardiser, standardiser
 from eigenforget.models.balance import balance
 from eigenforget.models.features import find_head
@@ -160,7 +161,7 @@ class Relearning:
         part: Part = "test_forget" if gone else "forget"
         missing = [p for p in dict.fromkeys(("forget", "retain", part)) if not evidence.has(p)]
         if missing:
-            return f"no sample of {' and '.join(missing)}"
+            return "; ".join(map(no_samples, missing))
         if evidence.engine is None or any(
             p not in evidence.sources for p in ("forget", "retain", part)
         ):
@@ -181,8 +182,8 @@ class Relearning:
         if len(target) < MIN_TARGET or not len(attack):
             other = "" if gone else "other "
             return (
-                f"needs {MIN_TARGET} samples of {part} to test on and 1 {other}sample of "
-                f"forget to train on, got {len(target)} and {len(attack)}"
+                f"needs {MIN_TARGET} {samples_of(part)} to test on and 1 {other}sample of the "
+                f"forget set to train on, got {len(target)} and {len(attack)}"
             )
         return self._head_problem(evidence) or Slices(part, target, attack)
 

@@ -18,6 +18,7 @@ from eigenforget.data.sources import Source
 from eigenforget.evaluation.audits.linear_probe import averaged
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share
+from eigenforget.evaluation.metrics.panel import no_samples
 
 _NAME = "residual_knowledge"
 
@@ -55,7 +56,8 @@ class ResidualKnowledge:
         """The accuracy, or the reason why there is none."""
         source = evidence.sources.get("forget")
         if source is None or len(source) == 0 or evidence.engine is None:
-            return (missing_share(_NAME, "no sample of part forget, or no engine to run them"),)
+            none = "there is no engine to run samples of the forget set"
+            return (missing_share(_NAME, no_samples("forget") if not source else none),)
         span = input_range(source)
         if span is None:
             return (missing_share(_NAME, "the inputs are not a floating-point tensor"),)

@@ -20,7 +20,7 @@ from eigenforget.evaluation.metrics.attacks import (
     finite_logits,
     no_attack,
 )
-from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, no_samples, samples_of
 
 
 class _Ratios(NamedTuple):
@@ -104,7 +104,9 @@ class RMIA:
         return attack_scores_of(
             self.name,
             AttackScores(
-                members, others, ("members (forget)", f"non-members ({ratios.of_others})")
+                members,
+                others,
+                ("members (forget set)", f"non-members ({samples_of(ratios.of_others)})"),
             ),
         )
 
@@ -116,7 +118,7 @@ class RMIA:
         )
         missing = [part for part in needed if not evidence.has(part)]
         if missing:
-            return f"no sample of {' and '.join(missing)}"
+            return "; ".join(map(no_samples, missing))
         by_part = {part: self._log_ratio(evidence.parts, evidence.oracles, part) for part in needed}
         members, held = by_part["forget"], by_part["test_retain"]
         if gone:
@@ -126,7 +128,7 @@ class RMIA:
             found = _Ratios(members, held, held, "test_retain")
         if len(found.population) < MIN_SAMPLES:
             return (
-                f"needs {MIN_SAMPLES} samples of test_retain as the population z, got "
+                f"needs {MIN_SAMPLES} {samples_of('test_retain')} as the population z, got "
                 f"{len(found.population)}"
             )
         return found

@@ -66,7 +66,7 @@ class SampleGaps:
         value, error = float(counted.mean()), float(counted.std(ddof=1)) / np.sqrt(count)
         interval = interval_of_share(value, error=error, trials=count, most=10 * count)
         needed = int(np.ceil(1 / (1 - self.top) - 1e-9))
-        gap: float | str = f"needs {needed} samples of part forget, got {count}"
+        gap: float | str = too_few(needed, forget=count)
         if count >= needed:
             gaps = (mine - theirs).mean(axis=0)  # of identical models exactly 0
             gap = float(np.quantile(gaps, self.top, method="lower"))

@@ -12,7 +12,7 @@ from typing_extensions import override
 from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score, Trace
-from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric, no_samples
 
 PARTS: tuple[Part, ...] = ("forget", "retain", "test_forget", "test_retain")
 
@@ -65,8 +65,7 @@ class Accuracies(PanelMetric):
 def _score(part: Part, *, correct: int, seen: int) -> Score:
     better: Better = "reference" if part in ("forget", "test_forget") else "higher"
     if seen == 0:
-        reason = f"the model was not run on any sample of {part}"
-        return missing_share(f"{part}_accuracy", reason, better)
+        return missing_share(f"{part}_accuracy", no_samples(part), better)
     return share(f"{part}_accuracy", correct=correct, seen=seen, better=better)
 
 

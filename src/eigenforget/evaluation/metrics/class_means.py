@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import missing_share, share
-from eigenforget.evaluation.metrics.panel import PanelMetric, too_few_of_class
+from eigenforget.evaluation.metrics.panel import PanelMetric, no_samples, too_few_of_class
 from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, joined_state
 
 TRAINING: tuple[Part, Part] = ("forget", "retain")
@@ -119,8 +119,7 @@ class NearestClassMean(PanelMetric):
 
     def _score(self, name: str, part: Part, rows: LabelledRows) -> Score:
         if not len(rows.labels):
-            reason = f"the model was not run on any sample of {part}"
-            return missing_share(name, reason, _BETTER[name])
+            return missing_share(name, no_samples(part), _BETTER[name])
         first = 0 if self.forgotten_classes else TRAINING.index("retain")
         counts, sums = (
             self.counts[first:].sum(dim=0).cpu().numpy(),
@@ -129,7 +128,7 @@ class NearestClassMean(PanelMetric):
         needed = np.union1d(rows.labels, np.array(self.forgotten_classes, dtype=np.int64))
         missing = needed[counts[needed] == 0]
         if len(missing):
-            where = " and ".join(TRAINING[first:])
+            where = " and ".join(f"the {side} set" for side in TRAINING[first:])
             return missing_share(
                 name,
                 f"no sample of class {listed(missing)} in {where} to take a mean of",

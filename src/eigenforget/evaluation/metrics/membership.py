@@ -27,7 +27,13 @@ from eigenforget.evaluation.metrics.attacks import (
     auc_score,
     tpr_score,
 )
-from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, PanelMetric, all_finite, too_few
+from eigenforget.evaluation.metrics.panel import (
+    MIN_SAMPLES,
+    PanelMetric,
+    all_finite,
+    samples_of,
+    too_few,
+)
 from eigenforget.evaluation.metrics.roc import roc_series
 from eigenforget.evaluation.metrics.similarity import state_rows
 
@@ -111,7 +117,7 @@ class PopulationMIA(PanelMetric):
             if same_classes
             else (state_rows(self.unseen_retain, 4), "test_retain")
         )
-        called = ("members (forget)", f"non-members ({part})")
+        called = ("members (forget set)", f"non-members ({samples_of(part)})")
         by_column = [AttackScores(members[:, i], others[:, i], called) for i in range(4)]
         return (
             *(auc_score(name, sides) for name, sides in zip(AUCS, by_column, strict=True)),
@@ -233,7 +239,7 @@ def forget_rate(*, forget: np.ndarray, retain: np.ndarray, others: np.ndarray) -
     if np.ptp(rows) == 0:
         return attack_score(
             name,
-            "all samples of retain and test_retain have the same loss, so there is nothing to fit",
+            "retain set and test samples all have the same loss, so there is nothing to fit",
         )
     classifier = _classifier().fit(rows, np.r_[np.ones(len(retain)), np.zeros(len(others))])
     called = int((classifier.predict(forget) == 1).sum())

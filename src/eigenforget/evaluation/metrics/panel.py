@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torchmetrics
 from torch import Tensor
 
-from eigenforget.core.text import joined
 from eigenforget.core.types import Batch, Outputs, Part, Score
 
 MIN_SAMPLES = 10
@@ -25,19 +24,39 @@ def all_finite(values: Tensor) -> bool:
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
-def too_few(**counts: int) -> str:
-    """Why there is no score where a part has fewer than MIN_SAMPLES samples; "" where all have.
+_SAMPLES: Mapping[str, str] = {
+    "forget": "samples of the forget set",
+    "retain": "samples of the retain set",
+    "test_forget": "test samples of forgotten classes",
+    "test_retain": "test samples of retained classes",
+    "test_trigger": "test samples with the trigger",
+}
+
+
+def samples_of(part: str) -> str:
+    """The samples of a part in the words of a reader: "samples of the forget set"."""
+    return _SAMPLES.get(part, f"samples of {part}")
+
+
+def no_samples(part: str) -> str:
+    """Why there is no score where a part has no sample."""
+    if part == "test_forget":
+        return "no class is forgotten as a whole, or none that has test samples"
+    return f"there are no {samples_of(part)}"
+
+
+def too_few(least: int = MIN_SAMPLES, /, **counts: int) -> str:
+    """Why there is no score where a part has too few samples; "" where all have enough.
 
     Args:
+        least: The number that each part needs.
         counts: The samples of each part that the score needs, by the part's name.
     """
-    if min(counts.values()) >= MIN_SAMPLES:
-        return ""
-    if len(counts) == 1:
-        ((part, count),) = counts.items()
-        return f"needs {MIN_SAMPLES} samples of part {part}, got {count}"
-    numbers = joined([str(n) for n in counts.values()])
-    return f"needs {MIN_SAMPLES} samples each of {joined(list(counts))}, got {numbers}"
+    few = {part: count for part, count in counts.items() if count < least}
+    return "; ".join(
+        f"needs {least} {samples_of(part)}, got {count}" if count else no_samples(part)
+        for part, count in few.items()
+    )
 
 
 def too_few_of_class(counts: Mapping[int, int], what: str) -> str:

@@ -17,7 +17,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import interval_around, missing_share, share_score
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import PanelMetric, too_few
+from eigenforget.evaluation.metrics.panel import PanelMetric, no_samples, too_few
 from eigenforget.evaluation.metrics.similarity import (
     checked_features,
     is_constant,
@@ -193,7 +193,7 @@ class RulerM4(PanelMetric):
         if self.forgotten_classes:
             return (missing_share("ruler_m4", _WHOLE_CLASS),)
         if not len(self._state("forget", "positions")):
-            return (missing_share("ruler_m4", "the model was not run on any training sample"),)
+            return (missing_share("ruler_m4", no_samples("forget")),)
         sides = [self._chosen(side) for side in _SIDES]
         counts = [len(positions) for _, positions in sides]
         if few := too_few(forget=counts[0], retain=counts[1]):
