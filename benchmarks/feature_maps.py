@@ -77,8 +77,8 @@ def measure(title: str, model: nn.Module, data: Data) -> Panel:
     with capture(model) as tap:
         retain = tap(data.train.inputs[stays]).features.double()
         held_out = tap(data.test.inputs)
-    k = default_k(len(data.train.targets[stays].unique()), retain.shape[1])
-    basis = leading(eigenspace_of_rows(retain), k, len(retain))
+    k = default_k(len(data.train.targets[stays].unique()), width=retain.shape[1])
+    basis = leading(eigenspace_of_rows(retain), k, samples=len(retain))
     rows, labels = held_out.features.double(), data.test.targets
     outside = 1 - ((rows @ basis) ** 2).sum(1) / (rows**2).sum(1)
     right = held_out.logits.argmax(1) == labels

@@ -98,7 +98,7 @@ class Sides(NamedTuple):
         labels = self.train.labels()
         forget = self.train.subset((labels == GONE).nonzero()[0])
         retain = self.train.subset((labels != GONE).nonzero()[0])
-        return parts_of(forget, retain, self.test, forgotten_classes=(GONE,))
+        return parts_of(forget, retain=retain, test=self.test, forgotten_classes=(GONE,))
 
 
 def sides_of(size: Size, images: Path | None) -> Sides:

@@ -107,7 +107,7 @@ def measured(
     yield Row("moments of forget and retain set in float64", taken)
     curve: list[Tensor] = []
     taken = seconds(lambda: curve.append(alignment_curve(*found)))
-    k = default_k(classes - 1, width)
+    k = default_k(classes - 1, width=width)
     yield Row("the whole curve of DA", taken, f"DA {float(curve[0][k - 1]):.4f} at k = {k}")
     heads: list[nn.Module] = []
     taken = seconds(lambda: heads.append(nearest_mean_head(retain, forget, width, classes)))

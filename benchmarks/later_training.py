@@ -94,8 +94,8 @@ def alignment(experiment: Experiment, model: nn.Module) -> float:
         torch.from_numpy(outputs(experiment, model, side)[0])
         for side in (experiment.forget, experiment.retain)
     )
-    k = default_k(len(set(experiment.retain.labels().tolist())), forget.shape[1])
-    return float(alignment_of_rows(forget, retain, k))
+    k = default_k(len(set(experiment.retain.labels().tolist())), width=forget.shape[1])
+    return float(alignment_of_rows(forget, retain=retain, k=k))
 
 
 def page(found: dict[str, Alignments]) -> str:

@@ -130,8 +130,8 @@ def of_model(experiment: Experiment, model: torch.nn.Module) -> dict[Variant, fl
     """The value of each variant, the mean over draws of retained samples and starts."""
     parts = parts_of(
         experiment.forget,
-        experiment.retain,
-        experiment.data.test,
+        retain=experiment.retain,
+        test=experiment.data.test,
         forgotten_classes=experiment.split.forgotten_classes,
     )
     found = {}

@@ -315,7 +315,7 @@ def table_row(m: LeaderboardRow, *, random: bool = False) -> str:
     counted = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
     values = [valued(m, score) for score in SHOWN] if random else []
     good = f"{near(m)}/{len(m.marks)}"
-    return f"| {' | '.join([method_cell(m.name, m.role), *values, good, ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
+    return f"| {' | '.join([method_cell(m.name, role=m.role), *values, good, ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
 
 
 def valued(m: LeaderboardRow, score: str) -> str:

@@ -698,7 +698,7 @@ def boundary_expand(side: Side) -> nn.Module:
     with torch.no_grad():
         head.weight.copy_(wide.weight[:-1])
         head.bias.copy_(wide.bias[:-1])
-    replace_module(model, name, head)
+    replace_module(model, name, module=head)
     return side.model.eval()
 
 

@@ -195,6 +195,25 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
             assert word not in text or path.name in allowed, f"{word} in {path.name}"
 
 
+SWAPPED = {"int", "float", "bool", "Path", "nn.Module", "Source"}
+"""Types of which two arguments are easily swapped, and nothing would fail. Tensors and texts have
+an order that the field or the sentence knows: logits and labels, a value and what it is."""
+
+
+def test_arguments_that_could_be_swapped_have_names() -> None:
+    for path in FILES:
+        tree = tree_of(path)
+        kinds = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name[0] != "_"]
+        bodies = [tree.body, *(kind.body for kind in kinds)]
+        for node in (node for body in bodies for node in body):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            given = [*node.args.posonlyargs, *node.args.args]
+            types = [ast.unparse(arg.annotation) for arg in given if arg.annotation is not None]
+            twice = {kind for kind in types if types.count(kind) > 1} & SWAPPED
+            assert not twice, f"{path.name}:{node.lineno} {node.name} takes two {twice} by position"
+
+
 def test_no_catch_all_and_no_assert_for_user_input() -> None:
     for path in FILES:
         for node in ast.walk(tree_of(path)):

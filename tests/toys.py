@@ -109,7 +109,7 @@ def world(
         fit_recipe(net(s), retain, RECIPE, engine=ENGINE, seed=s) for s in range(10, 10 + oracles)
     ]
     return World(
-        parts_of(forgotten, retain, test, forgotten_classes=gone),
+        parts_of(forgotten, retain=retain, test=test, forgotten_classes=gone),
         gone,
         tuple(made),
         tuple(retrained),

@@ -169,7 +169,7 @@ def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigen
     return Eigenspace(small.values, q * torch.sign(torch.diagonal(r)))
 
 
-def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
+def leading(space: Eigenspace, k: int, *, samples: int) -> Tensor:
     """The leading eigenvectors U [D, k].
 
     Raises:
@@ -190,7 +190,7 @@ def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
     return space.vectors[:, :k]
 
 
-def default_k(classes: int, width: int) -> int:
+def default_k(classes: int, *, width: int) -> int:
     """The number of directions that stand for `classes` retained classes in features of this width.
 
     One for each class, since the class means span at most as many directions. Features with no more
@@ -231,14 +231,14 @@ def alignment_curve(
         raise EigenforgetError("all forget features are zero: their alignment is not defined")
     space = retain.space(centering) if space is None else space
     last = min(retain.width - 1, int(retain.samples), space.vectors.shape[1])
-    return _curve(g, leading(space, last, int(retain.samples)), form)
+    return _curve(g, leading(space, last, samples=int(retain.samples)), form)
 
 
 def alignment_of_rows(
     forget: Tensor,
+    *,
     retain: Tensor,
     k: int,
-    *,
     form: Form = "frobenius",
     centering: Centering = "none",
 ) -> Tensor:
@@ -254,7 +254,7 @@ def alignment_of_rows(
     rows = rows - rows.mean(0) if centering == "each" else rows
     if not rows.any():
         raise EigenforgetError("all forget features are zero: their alignment is not defined")
-    basis = leading(eigenspace_of_rows(other, centering), k, len(other))
+    basis = leading(eigenspace_of_rows(other, centering), k, samples=len(other))
     if form == "energy":
         return (rows @ basis).square().sum() / rows.square().sum()
     return _squared_alignment(rows, basis).sqrt()

@@ -25,21 +25,21 @@ FORGET, RETAIN, TEST = source([2] * 20), source([0, 1, 3] * 20, 1), source([0, 1
 
 
 def test_parts_divide_the_test_set_by_the_classes_that_are_gone() -> None:
-    assert gone_classes(FORGET.labels(), RETAIN.labels()).classes == (2,)
-    parts = parts_of(FORGET, RETAIN, TEST, forgotten_classes=(2,))
+    assert gone_classes(FORGET.labels(), retain=RETAIN.labels()).classes == (2,)
+    parts = parts_of(FORGET, retain=RETAIN, test=TEST, forgotten_classes=(2,))
     assert set(parts["test_forget"].labels()) == {2} and set(parts["test_retain"].labels()) == {
         0,
         1,
         3,
     }
     assert len(parts["test_forget"]) + len(parts["test_retain"]) == len(TEST)
-    assert list(parts_of(FORGET, RETAIN, TEST, forgotten_classes=())) == [
+    assert list(parts_of(FORGET, retain=RETAIN, test=TEST, forgotten_classes=())) == [
         "forget",
         "retain",
         "test_retain",
     ]
     with pytest.raises(EigenforgetError, match="no sample of a retained class"):
-        parts_of(FORGET, RETAIN, source([2, 2]), forgotten_classes=(2,))
+        parts_of(FORGET, retain=RETAIN, test=source([2, 2]), forgotten_classes=(2,))
 
 
 def rows_of(n: int, *, first: int = 0, width: int = 3) -> PartOutputs:
@@ -54,7 +54,7 @@ def rows_of(n: int, *, first: int = 0, width: int = 3) -> PartOutputs:
 
 def test_a_forgotten_class_without_test_samples_is_a_warning() -> None:
     with pytest.warns(EigenforgetWarning, match="class 2, which is forgotten"):
-        parts = parts_of(FORGET, RETAIN, source([0, 1]), forgotten_classes=(2,))
+        parts = parts_of(FORGET, retain=RETAIN, test=source([0, 1]), forgotten_classes=(2,))
     assert list(parts) == ["forget", "retain", "test_retain"]
 
 

@@ -263,7 +263,9 @@ def test_class_alignment_is_that_of_singular_vectors(width: int, each: int) -> N
         axis = np.linalg.svd(rows)[2][0]
         expected = ((forget @ axis) ** 2).sum() / (forget**2).sum()
         assert energy == pytest.approx(expected, rel=1e-5)
-        same = alignment_of_rows(torch.from_numpy(forget), torch.from_numpy(rows), 1, form="energy")
+        same = alignment_of_rows(
+            torch.from_numpy(forget), retain=torch.from_numpy(rows), k=1, form="energy"
+        )
         assert energy == pytest.approx(float(same), rel=1e-5)
 
 

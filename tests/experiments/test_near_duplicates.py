@@ -66,7 +66,14 @@ def test_pairs_are_those_of_a_plain_loop(
     )  # many ties and zeros
     forget[0], retain[4] = 0, 0
     monkeypatch.setattr(neighbours, "_BLOCK", block)
-    found = near_duplicates(forget, retain, ids("f", 13), ids("r", 21), threshold=threshold, k=k)
+    found = near_duplicates(
+        forget,
+        features_retain=retain,
+        ids_forget=ids("f", 13),
+        ids_retain=ids("r", 21),
+        threshold=threshold,
+        k=k,
+    )
     wanted = slow(forget, retain, threshold, k)
     assert wanted and found.total == len(wanted) and found.samples == len({f for f, _, _ in wanted})
     check(found.pairs, wanted)
@@ -80,22 +87,39 @@ def test_the_order_of_the_samples_does_not_matter(
     rng = np.random.default_rng(2)
     forget, retain = rng.integers(0, 3, (12, 2)) + 0.5, rng.integers(0, 3, (17, 2)) + 0.5
     f, r = ids("f", 12), ids("r", 17)
-    whole = near_duplicates(forget, retain, f, r, k=k)
-    assert near_duplicates(forget[here], retain[there], f[here], r[there], k=k) == whole
+    whole = near_duplicates(forget, features_retain=retain, ids_forget=f, ids_retain=r, k=k)
+    assert (
+        near_duplicates(
+            forget[here],
+            features_retain=retain[there],
+            ids_forget=f[here],
+            ids_retain=r[there],
+            k=k,
+        )
+        == whole
+    )
 
 
 def test_copies_and_scaled_copies_have_cosine_one() -> None:
     rng = np.random.default_rng(3)
     retain = rng.normal(size=(40, 64))
     for scale in (1.0, 1e-200, 1e200):
-        found = near_duplicates(retain[[7]] * scale, retain, ["x"], ids("r", 40), threshold=1.0)
+        found = near_duplicates(
+            retain[[7]] * scale,
+            features_retain=retain,
+            ids_forget=["x"],
+            ids_retain=ids("r", 40),
+            threshold=1.0,
+        )
         assert found.pairs == [("x", "r007", 1.0)]
 
 
 def test_the_list_is_capped_and_the_count_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     same = np.ones((6, 2))
     monkeypatch.setattr(neighbours, "_MOST_PAIRS", 4)
-    found = near_duplicates(same, same, ids("f", 6), ids("r", 6), k=3)
+    found = near_duplicates(
+        same, features_retain=same, ids_forget=ids("f", 6), ids_retain=ids("r", 6), k=3
+    )
     assert found.total == 18 and found.samples == 6
     assert [p[:2] for p in found.pairs] == [
         ("f000", "r000"),
@@ -110,10 +134,25 @@ def test_the_list_is_capped_and_the_count_is_said(monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_near_is_no_warning() -> None:
-    found = near_duplicates(np.eye(3), -np.eye(3), ids("f", 3), ids("r", 3))
+    found = near_duplicates(
+        np.eye(3), features_retain=-np.eye(3), ids_forget=ids("f", 3), ids_retain=ids("r", 3)
+    )
     assert found == ([], 0, 0) and found.line == found.doubt == ""
-    assert near_duplicates(np.zeros((2, 3)), np.zeros((2, 3)), ids("f", 2), ids("r", 2)).total == 0
-    assert near_duplicates(np.ones((2, 3)), np.ones((0, 3)), ids("f", 2), []).total == 0
+    assert (
+        near_duplicates(
+            np.zeros((2, 3)),
+            features_retain=np.zeros((2, 3)),
+            ids_forget=ids("f", 2),
+            ids_retain=ids("r", 2),
+        ).total
+        == 0
+    )
+    assert (
+        near_duplicates(
+            np.ones((2, 3)), features_retain=np.ones((0, 3)), ids_forget=ids("f", 2), ids_retain=[]
+        ).total
+        == 0
+    )
 
 
 ONE = np.ones((2, 3))
@@ -150,12 +189,14 @@ def test_wrong_input(
     forget: np.ndarray, retain: np.ndarray, more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EigenforgetError, match=message):
-        near_duplicates(forget, retain, ids("f", 2), ids("r", 2), **more)
+        near_duplicates(
+            forget, features_retain=retain, ids_forget=ids("f", 2), ids_retain=ids("r", 2), **more
+        )
 
 
 def test_ids_must_be_unique() -> None:
     with pytest.raises(EigenforgetError, match="forget ids must be unique"):
-        near_duplicates(ONE, ONE, ["a", "a"], ids("r", 2))
+        near_duplicates(ONE, features_retain=ONE, ids_forget=["a", "a"], ids_retain=ids("r", 2))
 
 
 def planted(folder: Path, side: int) -> Experiment:

@@ -102,7 +102,7 @@ def test_retained_classes_are_those_that_occur_in_the_retain_set(task: Task) -> 
 
 def test_real_valued_gives_floating_point_tensors_and_refuses_all_else() -> None:
     inputs = torch.zeros(2, 3)
-    assert real_valued(inputs, "jit", "to add noise") is inputs
+    assert real_valued(inputs, "jit", why="to add noise") is inputs
     for other in (torch.zeros(2, 3, dtype=torch.long), {"ids": inputs}):
         with pytest.raises(Refused, match="jit needs inputs"):
-            real_valued(other, "jit", "to add noise")
+            real_valued(other, "jit", why="to add noise")

@@ -55,25 +55,27 @@ def changed(model: nn.Module, name: str, index: Any, value: float) -> nn.Module:
 
 def test_the_share_counts_elements_bit_for_bit() -> None:
     model = linear()
-    assert unchanged(model, copy.deepcopy(model)) == UnchangedWeights(1.0, None, ("weight", "bias"))
-    assert unchanged(model, changed(model, "weight", (1, 2), 99)) == UnchangedWeights(
+    assert unchanged(model, after=copy.deepcopy(model)) == UnchangedWeights(
+        1.0, None, ("weight", "bias")
+    )
+    assert unchanged(model, after=changed(model, "weight", (1, 2), 99)) == UnchangedWeights(
         0.9, None, ("bias",)
     )
-    assert unchanged(model, changed(model, "weight", (0, 0), -0.0)).share == 0.9, (
+    assert unchanged(model, after=changed(model, "weight", (0, 0), -0.0)).share == 0.9, (
         "0.0 and −0.0 are other bits"
     )
-    assert unchanged(model, changed(model, "weight", (1, 2), 6.0)).share == 1.0, (
+    assert unchanged(model, after=changed(model, "weight", (1, 2), 6.0)).share == 1.0, (
         "6 for 6 is no change"
     )
     broken = changed(model, "weight", (0, 1), math.nan)
     assert (
-        unchanged(broken, copy.deepcopy(broken)).share == 1.0
-        and unchanged(model, broken).share == 0.9
+        unchanged(broken, after=copy.deepcopy(broken)).share == 1.0
+        and unchanged(model, after=broken).share == 0.9
     ), "NaN is itself"
-    assert unchanged(model, copy.deepcopy(model).half()).share == 0.0, "another type"
-    assert unchanged(model, nn.Linear(5, 2)) == UnchangedWeights(pytest.approx(0.0), None, ()), (
-        "another shape, and new biases"
-    )
+    assert unchanged(model, after=copy.deepcopy(model).half()).share == 0.0, "another type"
+    assert unchanged(model, after=nn.Linear(5, 2)) == UnchangedWeights(
+        pytest.approx(0.0), None, ()
+    ), "another shape, and new biases"
 
 
 def test_what_is_gone_or_has_another_name_has_changed() -> None:
@@ -81,28 +83,28 @@ def test_what_is_gone_or_has_another_name_has_changed() -> None:
     one.add_module("a", linear())
     two = nn.Sequential()
     two.add_module("b", linear())
-    assert unchanged(one, two) == UnchangedWeights(0.0, None, ())
+    assert unchanged(one, after=two) == UnchangedWeights(0.0, None, ())
 
 
 def test_frozen_parameters_do_not_count_and_tied_ones_count_once() -> None:
     model = nn.Sequential(linear(), linear())
     model[0].requires_grad_(False)
-    assert unchanged(model, changed(model, "0.weight", (0, 0), 5)) == UnchangedWeights(
+    assert unchanged(model, after=changed(model, "0.weight", (0, 0), 5)) == UnchangedWeights(
         1.0, None, ("1.weight", "1.bias")
     )
-    assert unchanged(model, changed(model, "1.weight", (0, 0), 5)).share == 0.9
+    assert unchanged(model, after=changed(model, "1.weight", (0, 0), 5)).share == 0.9
     with pytest.raises(
         EigenforgetError, match=r"^Linear has no trainable floating-point parameter to compare$"
     ):
-        unchanged(linear().requires_grad_(False), linear())
+        unchanged(linear().requires_grad_(False), after=linear())
     tied = nn.Sequential(linear(), linear())
     tied[1].weight = tied[0].weight
-    assert unchanged(tied, changed(tied, "1.bias", 0, 5)) == UnchangedWeights(
+    assert unchanged(tied, after=changed(tied, "1.bias", 0, 5)) == UnchangedWeights(
         11 / 12, None, ("0.weight", "0.bias")
     )
     empty = nn.Sequential(linear())
     empty.none = nn.Parameter(torch.zeros(0, 3))  # type: ignore[assignment]
-    assert unchanged(empty, copy.deepcopy(empty)) == UnchangedWeights(
+    assert unchanged(empty, after=copy.deepcopy(empty)) == UnchangedWeights(
         1.0, None, ("0.weight", "0.bias")
     )
 
@@ -114,12 +116,12 @@ def test_moving_averages_are_found_and_constants_are_left_out() -> None:
     result = copy.deepcopy(model)
     nn.init.constant_(result.weight, 9.0)
     nn.init.constant_(result.bias, 9.0)
-    assert unchanged(model, result) == UnchangedWeights(0.0, 1.0, ("ema",))
+    assert unchanged(model, after=result) == UnchangedWeights(0.0, 1.0, ("ema",))
     result.ema[0, 0] = 2.0  # type: ignore[index]
-    assert unchanged(model, result) == UnchangedWeights(0.0, 7 / 8, ())
+    assert unchanged(model, after=result) == UnchangedWeights(0.0, 7 / 8, ())
     model.requires_grad_(False)
     both_kinds = nn.Sequential(model, linear())
-    assert unchanged(both_kinds, copy.deepcopy(both_kinds)).buffers is None, (
+    assert unchanged(both_kinds, after=copy.deepcopy(both_kinds)).buffers is None, (
         "what belongs to frozen weights stays by intent"
     )
 
@@ -140,7 +142,9 @@ def test_moving_averages_are_found_and_constants_are_left_out() -> None:
     )
     found = unchanged(
         model,
-        unlearn(model, method=Finetune(epochs=3, batch_size=8), engine=ENGINE, **sides(*samples())),
+        after=unlearn(
+            model, method=Finetune(epochs=3, batch_size=8), engine=ENGINE, **sides(*samples())
+        ),
     )
     assert set(found.names) == {
         f"average.{name}" for name, _ in model.average.named_parameters()
@@ -149,14 +153,17 @@ def test_moving_averages_are_found_and_constants_are_left_out() -> None:
 
 def test_what_is_frozen_is_said_and_of_adapters_that_they_alone_changed() -> None:
     before = nn.ModuleDict({"base": nn.Linear(4, 3), "lora_A": nn.Linear(4, 1, bias=False)})
-    assert frozen_weights(before, copy.deepcopy(before)) == {}
+    assert frozen_weights(before, after=copy.deepcopy(before)) == {}
     before["base"].requires_grad_(False)
-    found = frozen_weights(before, copy.deepcopy(before))["frozen_weights"]
+    found = frozen_weights(before, after=copy.deepcopy(before))["frozen_weights"]
     assert found["share"] == round(15 / 19, 6) and "adapters" in found["said"]
     before["lora_A"].requires_grad_(False)
     before["head"] = nn.Linear(3, 3)
-    assert "adapters" not in frozen_weights(before, copy.deepcopy(before))["frozen_weights"]["said"]
+    assert (
+        "adapters"
+        not in frozen_weights(before, after=copy.deepcopy(before))["frozen_weights"]["said"]
+    )
     redrawn = copy.deepcopy(before)
     for parameter in redrawn.parameters():
         nn.init.normal_(parameter)
-    assert frozen_weights(before, redrawn) == {}, "as after retraining"
+    assert frozen_weights(before, after=redrawn) == {}, "as after retraining"

@@ -69,28 +69,28 @@ def test_the_original_is_found_by_content() -> None:
         (noisy(before, 1e-2), 0.0),
         (nn.ModuleList([network(7), network(8)]), 0.0),
     ):
-        assert found_by_content(before, after) == pytest.approx(expected, abs=0.05), after
+        assert found_by_content(before, after=after) == pytest.approx(expected, abs=0.05), after
 
 
 def test_a_layer_inside_a_larger_tensor_is_found() -> None:
     before = network()
     inside = torch.randn(40, 60)
     inside[5:37, 30:50] = before[0].weight.detach()  # type: ignore[operator]
-    part = found_by_content(before, Holder(network(7), inside))
+    part = found_by_content(before, after=Holder(network(7), inside))
     assert part is not None and 0.1 < part < 0.5
 
 
 def test_further_numbers_are_counted_and_shared_ones_once() -> None:
     before = network()
     two = nn.ModuleList([before, copy.deepcopy(before)])
-    assert unchanged_weights(before, two)["unchanged_weights"] == {
+    assert unchanged_weights(before, after=two)["unchanged_weights"] == {
         "share": 0.0,
         "buffers": None,
         "by_content": 1.0,
         "more": 1.0,
     }
     twice = nn.ModuleList([before, before])
-    assert unchanged_weights(before, twice)["unchanged_weights"]["more"] == 0
-    assert unchanged_weights(before, before[0])["unchanged_weights"]["more"] == 0
-    assert unchanged_weights(copy.deepcopy(before).requires_grad_(False), before) == {}
-    assert found_by_content(nn.Linear(3, 2), nn.Linear(3, 2)) is None, "too small to tell"
+    assert unchanged_weights(before, after=twice)["unchanged_weights"]["more"] == 0
+    assert unchanged_weights(before, after=before[0])["unchanged_weights"]["more"] == 0
+    assert unchanged_weights(copy.deepcopy(before).requires_grad_(False), after=before) == {}
+    assert found_by_content(nn.Linear(3, 2), after=nn.Linear(3, 2)) is None, "too small to tell"

@@ -80,7 +80,7 @@ def test_rows_equal_the_loops_on_both_sides_of_the_gram_trick(
 ) -> None:
     forget, retain = rows(n, d, 2, 0.1), rows(n + 3, d, 3, 0.1)
     for k in (1, 3, 5):
-        got = alignment_of_rows(forget, retain, k, form=form, centering=centering)
+        got = alignment_of_rows(forget, retain=retain, k=k, form=form, centering=centering)
         assert got.item() == pytest.approx(
             reference(forget.numpy(), retain.numpy(), k, form, centering), rel=1e-9
         )
@@ -195,7 +195,7 @@ def test_merge_changes_neither_input() -> None:
 @pytest.mark.parametrize(("b", "d", "k"), [(4, 9, 3), (12, 5, 2)])
 def test_loss_is_minus_the_squared_alignment(b: int, d: int, k: int) -> None:
     forget, retain = rows(b, d, 15, 0.1), rows(30, d, 16, 0.1)
-    loss = dimensional_alignment_loss(forget, leading(eigenspace_of_rows(retain), k, 30))
+    loss = dimensional_alignment_loss(forget, leading(eigenspace_of_rows(retain), k, samples=30))
     assert loss.item() == pytest.approx(
         -(reference(forget.numpy(), retain.numpy(), k, "frobenius", "none") ** 2), rel=1e-10
     )
@@ -205,7 +205,7 @@ def test_loss_is_minus_the_squared_alignment(b: int, d: int, k: int) -> None:
 def test_energy_loss_is_minus_the_energy_in_the_eigenspace(b: int, d: int, k: int) -> None:
     forget, retain = rows(b, d, 15, 0.1), rows(30, d, 16, 0.1)
     loss = dimensional_alignment_loss(
-        forget, leading(eigenspace_of_rows(retain), k, 30), form="energy"
+        forget, leading(eigenspace_of_rows(retain), k, samples=30), form="energy"
     )
     assert loss.item() == pytest.approx(
         -reference(forget.numpy(), retain.numpy(), k, "energy", "none"), rel=1e-10
@@ -215,7 +215,7 @@ def test_energy_loss_is_minus_the_energy_in_the_eigenspace(b: int, d: int, k: in
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("b", "d"), [(4, 7), (9, 5)])
 def test_loss_gradient(b: int, d: int, form: Form) -> None:
-    basis = leading(eigenspace_of_rows(rows(20, d, 17)), 2, 20)
+    basis = leading(eigenspace_of_rows(rows(20, d, 17)), 2, samples=20)
     features = rows(b, d, 18).requires_grad_(True)
     assert torch.autograd.gradcheck(
         lambda f: dimensional_alignment_loss(f, basis, form=form), (features,)
@@ -244,13 +244,15 @@ def test_loss_is_finite_for_extreme_features(form: Form) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_the_influence_of_forget_samples_gives_the_spread_of_resamples(form: Form) -> None:
     forget, retain, k = rows(200, 6, 30), rows(300, 6, 31), 2
-    basis = leading(moments(retain).space(), k, 300)
+    basis = leading(moments(retain).space(), k, samples=300)
     found = alignment_influence(forget, moments(forget), basis, form=form)
     assert float(found.sum()) == pytest.approx(0, abs=1e-12)
     g = torch.Generator().manual_seed(0)
     drawn = [
         float(
-            alignment_of_rows(forget[torch.randint(200, (200,), generator=g)], retain, k, form=form)
+            alignment_of_rows(
+                forget[torch.randint(200, (200,), generator=g)], retain=retain, k=k, form=form
+            )
         )
         for _ in range(400)
     ]
@@ -338,11 +340,11 @@ def test_metric_equals_the_loops_for_any_batching_and_merging() -> None:
 
 
 BAD = [
-    (lambda: leading(eigenspace(torch.eye(4)), 4, 9), "k = 4 must be from 1 to 3"),
-    (lambda: leading(eigenspace(torch.eye(4)), 0, 9), "k = 0 must be"),
-    (lambda: leading(eigenspace(torch.eye(4)), 3, 2), "at least 3 retain samples, got 2"),
+    (lambda: leading(eigenspace(torch.eye(4)), 4, samples=9), "k = 4 must be from 1 to 3"),
+    (lambda: leading(eigenspace(torch.eye(4)), 0, samples=9), "k = 0 must be"),
+    (lambda: leading(eigenspace(torch.eye(4)), 3, samples=2), "at least 3 retain samples, got 2"),
     (
-        lambda: leading(eigenspace(torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))), 3, 9),
+        lambda: leading(eigenspace(torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))), 3, samples=9),
         "span only 2 dimensions",
     ),
     (lambda: moments(torch.zeros(0, 3)), "N ≥ 1"),
@@ -380,7 +382,7 @@ def test_where_classes_outnumber_dimensions_half_of_them_are_taken() -> None:
     """In all D directions DA would be 1 whatever the features; below D the number of classes
     stands.
     """
-    assert [default_k(classes, 64) for classes in (1, 9, 63, 64, 99, 1000)] == [
+    assert [default_k(classes, width=64) for classes in (1, 9, 63, 64, 99, 1000)] == [
         1,
         9,
         63,
@@ -388,7 +390,9 @@ def test_where_classes_outnumber_dimensions_half_of_them_are_taken() -> None:
         32,
         32,
     ]
-    assert [default_k(classes, width) for classes, width in ((1, 2), (5, 2), (5, 3), (9, 5))] == [
+    assert [
+        default_k(classes, width=width) for classes, width in ((1, 2), (5, 2), (5, 3), (9, 5))
+    ] == [
         1,
         1,
         1,

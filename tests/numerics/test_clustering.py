@@ -124,7 +124,7 @@ def test_scores_are_those_of_kmeans_on_the_sorted_held_out_features():
 def test_starts_are_those_of_a_single_call_and_their_weights_those_of_a_redrawn_best():
     features = samples(150, [0, 1, 2, 3], spread=3.0)[0].double().numpy()
     for seed in range(3):
-        starts = kmeans_starts(features, 4, seed)
+        starts = kmeans_starts(features, 4, seed=seed)
         whole = KMeans(4, n_init=10, random_state=seed).fit(features)
         assert (starts.labels[starts.best] == whole.labels_).all()
         assert starts.inertia[starts.best] == whole.inertia_

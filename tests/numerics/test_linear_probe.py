@@ -165,7 +165,7 @@ def test_within_a_class_every_sample_is_drawn_equally_often():
     labels = np.arange(40) // 20
     drawn = np.zeros(40)
     for seed in range(600):
-        drawn[stratified_subset(labels, 9, seed)] += 1
+        drawn[stratified_subset(labels, 9, seed=seed)] += 1
     assert abs(drawn[:20].sum() - 2700) < 4.5 * np.sqrt(
         600 * 0.25
     )  # the odd ninth sample favours no class

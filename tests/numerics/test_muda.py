@@ -527,7 +527,7 @@ def alignment(task: Task, model: nn.Module) -> float:
         outputs_of(task, model, source).features.double()
         for source in (task.forget, task.needs_retain("muda"))
     )
-    return float(alignment_of_rows(forget, retain, 9))
+    return float(alignment_of_rows(forget, retain=retain, k=9))
 
 
 def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task) -> None:

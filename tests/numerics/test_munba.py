@@ -46,7 +46,7 @@ def test_it_is_the_published_closed_form() -> None:
 
 @pytest.mark.parametrize("opposed", [torch.zeros(4), -3 * torch.ones(4)])
 def test_where_there_is_no_bargain_the_losses_are_weighted(opposed: torch.Tensor) -> None:
-    found = bargain(torch.ones(4), opposed)
+    found = bargain(torch.ones(4), forget=opposed)
     assert [float(a) for a in found] == pytest.approx([1.0, 0.1])
 
 

@@ -168,7 +168,7 @@ def test_class_forgetting_takes_the_steps_of_a_hand_written_loop():
     sources, model, seed = data(), network(), derive(3, "relearning")
     target = sources["test_forget"]
     few = [
-        sources[p].subset(stratified_subset(sources[p].labels(), 10, derive(seed, p)))
+        sources[p].subset(stratified_subset(sources[p].labels(), 10, seed=derive(seed, p)))
         for p in ("forget", "retain")
     ]
     batches = {"10": joined(*few), "all": joined(sources["forget"], sources["retain"])}
@@ -219,10 +219,10 @@ def test_the_weights_are_those_of_the_loop():
 
 def test_where_no_class_is_gone_one_half_of_the_forget_samples_is_trained_on_and_the_other_tested():
     sources, model, seed = data(()), network(), derive(0, "relearning")
-    half = stratified_subset(sources["forget"].labels(), 30, derive(seed, "half"))
+    half = stratified_subset(sources["forget"].labels(), 30, seed=derive(seed, "half"))
     rest = np.setdiff1d(np.arange(60), half)
     retain = sources["retain"].subset(
-        stratified_subset(sources["retain"].labels(), 30, derive(seed, "retain"))
+        stratified_subset(sources["retain"].labels(), 30, seed=derive(seed, "retain"))
     )
     findings = QUICK(evidence(model, sources, ()), 0)
     expected = by_hand(

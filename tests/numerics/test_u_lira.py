@@ -109,7 +109,7 @@ def test_the_clustered_variance_is_near_a_bootstrap_over_samples_and_above_the_n
         hard * side + shift + 0.3 * rng.normal(size=(4, 150))
         for side, shift in ((1.0, 0.5), (-0.5, 0.0))
     )
-    found = clustered_auc(positives, negatives)
+    found = clustered_auc(positives, negatives=negatives)
     assert found.auc == pytest.approx(slow_auc(positives, negatives), abs=1e-12)
     draws = [
         slow_auc(positives[:, rows], negatives[:, rows])
@@ -123,7 +123,7 @@ def test_the_clustered_variance_of_independent_statistics_is_near_delongs():
     rng = np.random.default_rng(1)
     positives, negatives = rng.normal(0.7, 1, (1, 4000)), rng.normal(0, 1, (1, 4000))
     expected = delong(members=positives[0], others=negatives[0])
-    found = clustered_auc(positives, negatives)
+    found = clustered_auc(positives, negatives=negatives)
     assert found.auc == pytest.approx(expected.auc, abs=1e-12) and found.variance == pytest.approx(
         expected.variance, rel=0.05
     )
@@ -132,8 +132,8 @@ def test_the_clustered_variance_of_independent_statistics_is_near_delongs():
 @pytest.mark.parametrize("value", [0.0, 0.1])
 def test_all_ties_and_full_separation_have_variance_exactly_zero(value):
     same = np.full((3, 13), value)
-    assert clustered_auc(same, same) == (0.5, 0.0)
-    assert clustered_auc(same + 1, same) == (1.0, 0.0)
+    assert clustered_auc(same, negatives=same) == (0.5, 0.0)
+    assert clustered_auc(same + 1, negatives=same) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("models", [2, 7, 8, 20])

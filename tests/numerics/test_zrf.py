@@ -256,4 +256,4 @@ def test_settings() -> None:
     assert parse("zrf(teachers=2)", [ZRF], "audit") == ZRF(teachers=2)
     assert as_json(ZRF()) == {"name": "zrf", "fields": {"teachers": 3}}
     with pytest.raises(EigenforgetError, match="teachers"):
-        build_choice("zrf", {"teachers": 0}, [ZRF], "audit")
+        build_choice("zrf", {"teachers": 0}, [ZRF], what="audit")

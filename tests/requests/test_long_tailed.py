@@ -15,7 +15,7 @@ LABELS = [c for c in range(5) for _ in range(200)]
 
 @pytest.mark.parametrize(("n", "ratio"), [(5, 10.0), (100, 1.0), (300, 10.0), (333, 50.0)])
 def test_the_counts_follow_the_exponential_profile_and_add_up(n: int, ratio: float) -> None:
-    counts = tail_counts(n, 5, ratio)
+    counts = tail_counts(n, classes=5, ratio=ratio)
     exact = np.array([ratio ** (-i / 4) for i in range(5)])
     assert sum(counts) == n and min(counts) >= 1 and counts == sorted(counts, reverse=True)
     assert np.allclose(np.array(counts) - 1, (n - 5) * exact / exact.sum(), atol=1.0)
@@ -25,7 +25,7 @@ def test_the_classes_have_these_counts_whatever_the_order() -> None:
     given = index(LABELS)
     chosen = LongTailed(n=300, ratio=20.0, seed=3).select(given)
     counts = np.bincount(given.labels[chosen], minlength=5)
-    assert sorted(counts.tolist(), reverse=True) == tail_counts(300, 5, 20.0)
+    assert sorted(counts.tolist(), reverse=True) == tail_counts(300, classes=5, ratio=20.0)
     order = np.random.default_rng(0).permutation(len(LABELS))
     moved = index(LABELS, order=order)
     again = LongTailed(n=300, ratio=20.0, seed=3).select(moved)

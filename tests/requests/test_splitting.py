@@ -145,17 +145,17 @@ def test_copies_on_both_sides_are_an_error_or_forgotten() -> None:
 def test_retain_sample_is_stratified_seeded_and_inside_retain() -> None:
     labels = np.array([0] * 100 + [1] * 40 + [2] * 3)
     retain = np.arange(0, 143, 1)
-    kept = retain_sample(retain, labels, 0.1, seed=0)
+    kept = retain_sample(retain, labels=labels, fraction=0.1, seed=0)
     assert [int((labels[kept] == c).sum()) for c in (0, 1, 2)] == [10, 4, 1]
     assert set(kept) <= set(retain) and len(set(kept)) == len(kept)
     assert (
         list(kept)
-        == list(retain_sample(retain, labels, 0.1, seed=0))
-        != list(retain_sample(retain, labels, 0.1, seed=1))
+        == list(retain_sample(retain, labels=labels, fraction=0.1, seed=0))
+        != list(retain_sample(retain, labels=labels, fraction=0.1, seed=1))
     )
-    assert list(retain_sample(retain, labels, 1.0, seed=0)) == list(retain)
+    assert list(retain_sample(retain, labels=labels, fraction=1.0, seed=0)) == list(retain)
     with pytest.raises(EigenforgetError, match="above 0 and at most 1"):
-        retain_sample(retain, labels, 0.0, seed=0)
+        retain_sample(retain, labels=labels, fraction=0.0, seed=0)
 
 
 class Mine:

@@ -67,7 +67,7 @@ def plain_sgd(
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     for step, (x, y) in enumerate(batches):
         grads = torch.autograd.grad(loss_of(model, x, y), list(model.parameters()))  # type: ignore[operator]
-        lr = optimizer.lr * optimizer.factor(step, total)
+        lr = optimizer.lr * optimizer.factor(step, steps=total)
         with torch.no_grad():
             for p, v, g in zip(model.parameters(), velocity, grads, strict=True):
                 g = g + optimizer.weight_decay * p

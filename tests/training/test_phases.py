@@ -25,21 +25,21 @@ SOURCE = TensorSource(torch.zeros(21, 2), torch.zeros(21, dtype=torch.long))
 )
 def test_share_of_the_peak_rate(schedule: str, wanted: list[float]) -> None:
     optimizer = Optimizer(schedule=schedule)  # type: ignore[arg-type]
-    assert [optimizer.factor(step, 10) for step in (0, 1, 2, 5, 9)][:3] == pytest.approx(
+    assert [optimizer.factor(step, steps=10) for step in (0, 1, 2, 5, 9)][:3] == pytest.approx(
         [wanted[0], wanted[1], wanted[2]]
     )
-    assert [optimizer.factor(step, 10) for step in (5, 8)] == pytest.approx(
+    assert [optimizer.factor(step, steps=10) for step in (5, 8)] == pytest.approx(
         {"constant": [1, 1], "cosine": [0.5, 0.0954915], "onecycle": [0.625, 0.25]}[schedule]
     )
 
 
 def test_a_triangle_rises_and_falls_and_drops_come_on_top() -> None:
     triangle = Optimizer(schedule="triangle")
-    assert [triangle.factor(step, 10) for step in (0, 1, 5, 8)] == pytest.approx(
+    assert [triangle.factor(step, steps=10) for step in (0, 1, 5, 8)] == pytest.approx(
         [1e-3, 0.2, 1.0, 0.4]
     )
     stepped = Optimizer(drops=(0.4, 0.6, 0.8))
-    assert [stepped.factor(step, 25) for step in (9, 10, 14, 15, 20)] == pytest.approx(
+    assert [stepped.factor(step, steps=25) for step in (9, 10, 14, 15, 20)] == pytest.approx(
         [1.0, 0.1, 0.1, 0.01, 0.001]
     )
 

@@ -195,7 +195,7 @@ def measured(double: Engine) -> dict[str, Any]:
     rows = [(o.logits, o.features, o.layers["body.0"], b.labels, b.inputs) for b, o in passes]
     forget, retain, test = toys.sides(by_class=True)
     parts = eigenforget.evaluation.observe.parts_of(
-        forget, retain, test, forgotten_classes=toys.GONE
+        forget, retain=retain, test=test, forgotten_classes=toys.GONE
     )
     panel = eigenforget.evaluation.board.Panel(
         parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=engine
@@ -219,7 +219,7 @@ def sharded(engine: Engine) -> dict[str, float]:
     """
     forget, retain, test = toys.sides(by_class=True)
     parts = eigenforget.evaluation.observe.parts_of(
-        forget, retain, test, forgotten_classes=toys.GONE
+        forget, retain=retain, test=test, forgotten_classes=toys.GONE
     )
     panel = eigenforget.evaluation.board.Panel(
         parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=toys.ENGINE
@@ -462,7 +462,8 @@ def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
         for count in range(1, 23):
             inputs = {"x": torch.arange(count), "flag": torch.ones(())}
             shares = [
-                own_rows(inputs, slice(a, b), count) for a, b in pairwise(bounds(count, world))
+                own_rows(inputs, slice(a, b), count)
+                for a, b in pairwise(bounds(count, count=world))
             ]
             rows = [share["x"].tolist() for share in shares]
             assert all(share["flag"].ndim == 0 for share in shares)
@@ -474,9 +475,9 @@ def test_a_number_names_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("lightning_fabric.Fabric", lambda **given: chosen.update(given))
-    fabric_over("cuda:1", "32-true", devices=1, strategy="auto")
+    fabric_over("cuda:1", precision="32-true", devices=1, strategy="auto")
     assert (chosen["accelerator"], chosen["devices"]) == ("cuda", [1])
-    fabric_over("cuda", "32-true", devices=2, strategy="auto")
+    fabric_over("cuda", precision="32-true", devices=2, strategy="auto")
     assert (chosen["accelerator"], chosen["devices"]) == ("cuda", 2)
     for device, devices in (
         ("cpu:0", 1),
@@ -486,4 +487,4 @@ def test_a_number_names_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda:1", 2),
     ):
         with pytest.raises(EigenforgetError, match="a number is for one GPU, as in cuda:1"):
-            fabric_over(device, "32-true", devices=devices, strategy="auto")
+            fabric_over(device, precision="32-true", devices=devices, strategy="auto")

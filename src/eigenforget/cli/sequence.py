@@ -112,7 +112,9 @@ def sequence(
     requests = tuple(REQUESTS.parse(request) for request in forget)
     study = SequentialStudy(
         Experiment.parse(specs, engine(**asdict(device))),
-        build_choice("sequence", {"requests": requests, "again": again}, [Sequential], "request"),
+        build_choice(
+            "sequence", {"requests": requests, "again": again}, [Sequential], what="request"
+        ),
         METHODS.parse(method),
         seed=seed,
         oracle_seeds=oracle_seed,

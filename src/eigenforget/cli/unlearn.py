@@ -167,8 +167,8 @@ def _found(
     if before is not None and method.role == "unlearned":
         warn_of_damage(method.name, known, before)
     return {
-        **unchanged_weights(original, made),
-        **frozen_weights(original, made),
+        **unchanged_weights(original, after=made),
+        **frozen_weights(original, after=made),
         **certificate_of(made),
         "recall": known.as_json(),
     }

@@ -167,21 +167,21 @@ class _Sums(NamedTuple):
         spread = math.sqrt(deviations / (count * (count - 1) * self.unit**2))
         if pairs:
             spread *= (count - 1) / (count - 2)
-        half = student_t(0.975, count - 1) * spread * math.sqrt(1 + 1 / count)
+        half = student_t(0.975, degrees=count - 1) * spread * math.sqrt(1 + 1 / count)
         return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
 
 
-def limit_of_several(models: int, values: int) -> float:
+def limit_of_several(models: int, *, values: int) -> float:
     """Half-widths from which on one of several values lies outside the band of that many models.
 
     With a chance of 5 % any of `values` further retrained models lies beyond ± this (Bonferroni).
     It is t(1 − 0.025 / values, models − 1) ÷ t(0.975, models − 1), which is 1 for one value.
     """
-    return student_t(1 - 0.025 / values, models - 1) / student_t(0.975, models - 1)
+    return student_t(1 - 0.025 / values, degrees=models - 1) / student_t(0.975, degrees=models - 1)
 
 
 @cache
-def student_t(level: float, degrees: float) -> float:
+def student_t(level: float, *, degrees: float) -> float:
     """The quantile of Student's t at a level, for so many degrees of freedom."""
     from scipy.special import stdtrit  # it takes a tenth of the time that torch takes to load
 

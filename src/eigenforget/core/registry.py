@@ -89,7 +89,7 @@ class Registry(Sequence[_Kind]):
         Raises:
             EigenforgetError: There is none; the message lists the names.
         """
-        return typing.cast("_Kind", spec.kind_of_name(name, self, self.what))
+        return typing.cast("_Kind", spec.kind_of_name(name, self, what=self.what))
 
     def parse(self, text: str, nested: Sequence[type] = ()) -> Any:
         """The instance that a spec spells, as `spec.parse` reads it.
@@ -105,7 +105,7 @@ class Registry(Sequence[_Kind]):
         Raises:
             EigenforgetError: There is none, or fields are given.
         """
-        name, fields = spec.call_of(text, self.what)
+        name, fields = spec.call_of(text, what=self.what)
         if name == "python":
             path = fields.pop("path", "")
             kind = self.at(ast.literal_eval(path) if isinstance(path, ast.Constant) else "")

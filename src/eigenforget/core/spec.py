@@ -104,16 +104,16 @@ def parse(text: str, choices: Sequence[type], what: str, nested: Sequence[type] 
         EigenforgetError: The text has another form, or a name, field or value is wrong; the message
             lists the valid ones.
     """
-    return _build(call_of(text, what), choices, what, text, nested or choices)
+    return _build(call_of(text, what=what), choices, what, text, nested or choices)
 
 
-def build_choice(name: str, fields: dict[str, Any], choices: Sequence[type], what: str) -> Any:
+def build_choice(name: str, fields: dict[str, Any], choices: Sequence[type], *, what: str) -> Any:
     """The named choice with these fields, or a one-line error that lists what is valid."""
     if name == "python" and isinstance(choices, _TakesPaths):
         fields = dict(fields)
         kind = choices.at(fields.pop("path", ""))
     else:
-        kind = kind_of_name(name, choices, what)
+        kind = kind_of_name(name, choices, what=what)
     if not dataclasses.is_dataclass(kind):
         raise EigenforgetError(
             f"{what} {name}: {kind.__name__} is no dataclass; decorate it with configured"
@@ -176,7 +176,7 @@ def from_json(value: Any, choices: Sequence[type], what: str) -> Any:
     """The inverse of as_json."""
     if isinstance(value, dict) and set(value) == {"name", "fields"}:
         fields = {k: from_json(v, choices, what) for k, v in value["fields"].items()}
-        return build_choice(value["name"], fields, choices, what)
+        return build_choice(value["name"], fields, choices, what=what)
     if isinstance(value, list):
         return tuple(from_json(v, choices, what) for v in value)
     return value
@@ -187,7 +187,7 @@ def name_of(kind: Any) -> str:
     return str(kind.name)
 
 
-def kind_of_name(name: str, choices: Sequence[type], what: str) -> type:
+def kind_of_name(name: str, choices: Sequence[type], *, what: str) -> type:
     """The choice of this name, or a one-line error that lists the names."""
     for kind in choices:
         if name_of(kind) == name:
@@ -231,7 +231,7 @@ def one_line(error: pydantic.ValidationError) -> str:
     return "; ".join(parts)
 
 
-def call_of(text: str, what: str) -> tuple[str, dict[str, ast.expr]]:
+def call_of(text: str, *, what: str) -> tuple[str, dict[str, ast.expr]]:
     """The name and the fields, not yet evaluated, of `name` or `name(field=value, …)`.
 
     Raises:
@@ -279,7 +279,7 @@ def _build(
     nested: Sequence[type],
 ) -> Any:
     fields = {key: _value(node, text, what, nested) for key, node in call[1].items()}
-    return build_choice(call[0], fields, choices, what)
+    return build_choice(call[0], fields, choices, what=what)
 
 
 def _value(node: ast.expr, text: str, what: str, nested: Sequence[type]) -> Any:

@@ -442,11 +442,11 @@ def _pixel_statistics(images: np.ndarray) -> MeanAndDeviation:
             total += int(values.sum())
             squares += int(values @ values)
         means.append(total / count / 255)
-        deviations.append(pixel_deviation(count, total, squares))
+        deviations.append(pixel_deviation(count, total=total, squares=squares))
     return MeanAndDeviation(means, deviations)
 
 
-def pixel_deviation(count: int, total: int, squares: int) -> float:
+def pixel_deviation(count: int, *, total: int, squares: int) -> float:
     """Standard deviation of pixels / 255 from exact sums of values and squares; 1 instead of 0."""
     return sqrt(count * squares - total * total) / count / 255 or 1.0
 

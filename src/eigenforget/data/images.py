@@ -308,7 +308,8 @@ class _Scan(NamedTuple):
         mean = [total / self.size / 255 for total in self.totals[:channels]]
         pairs = zip(self.totals[:channels], self.squares[:channels], strict=True)
         return MeanAndDeviation(
-            mean, [pixel_deviation(self.size, total, square) for total, square in pairs]
+            mean,
+            [pixel_deviation(self.size, total=total, squares=square) for total, square in pairs],
         )
 
 

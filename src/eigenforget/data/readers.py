@@ -90,7 +90,7 @@ def _table(path: Path, delimiter: str, written: Collection[str]) -> ColumnTable:
     return records
 
 
-def csv_columns(text: str, delimiter: str = "") -> ColumnTable:
+def csv_columns(text: str, *, delimiter: str = "") -> ColumnTable:
     """The table in the text of a CSV file; see `read_columns`.
 
     Raises:

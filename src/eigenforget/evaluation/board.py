@@ -193,7 +193,7 @@ class Panel:
         width = next(iter(seen.values())).features.shape[1]
         if head is not None and (len(head) == 1 or head.shape[1] != width):
             head = None  # features of all steps of a sequence, or one output for two classes
-        k = self.k or default_k(len(classes_in(seen["retain"].labels)), width)
+        k = self.k or default_k(len(classes_in(seen["retain"].labels)), width=width)
         context = MetricContext(width, self.num_classes, self.forgotten_classes, k, self.seed, head)
         metrics, audits = self._measures
         return Scoring(context, without(metrics, self.skip), without(audits, self.skip))

@@ -272,7 +272,7 @@ def evaluate(
     sides.check(allow_overlap=allow_overlap)
     gone = settled_classes(sides.forget, sides.retain, forgotten_classes)
     panel = Panel(
-        parts=parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone),
+        parts=parts_of(sides.forget, retain=sides.retain, test=held_out, forgotten_classes=gone),
         num_classes=num_classes or sides.classes,
         forgotten_classes=gone,
         engine=engine or engine_beside(*(made.model for made in given.values())),
@@ -353,7 +353,7 @@ class SampleSets:
         rows = {id(samples): self.rows[name] for name, samples in sets.items()}
         pairs = (("retain", "forget"), ("test", "forget"), ("test", "retain"))
         return {
-            f"{what} of {of}": overlap(sets[of], sets[what], rows=lambda s: rows[id(s)]) or 0
+            f"{what} of {of}": overlap(sets[of], other=sets[what], rows=lambda s: rows[id(s)]) or 0
             for what, of in pairs
             if what in sets
         }
@@ -442,7 +442,7 @@ def _left(models: Mapping[str, ModelAndCost], name: str, role: str) -> dict[str,
     """What of the original's weights an unlearned model still has, where the original is known."""
     if role != "unlearned" or "original" not in models:
         return {}
-    return unchanged_weights(models["original"].model, models[name].model)
+    return unchanged_weights(models["original"].model, after=models[name].model)
 
 
 def _measured(

@@ -157,9 +157,9 @@ class Glance:
             for part, rows in seen.items()
         }
         forget, retain = (torch.from_numpy(seen[part].features) for part in ("forget", "retain"))
-        k = min(default_k(self.k, forget.shape[1]), len(retain))
+        k = min(default_k(self.k, width=forget.shape[1]), len(retain))
         try:
-            return {**found, "da": float(alignment_of_rows(forget, retain, k))}
+            return {**found, "da": float(alignment_of_rows(forget, retain=retain, k=k))}
         except EigenforgetError:
             return found  # features that span fewer than k directions, or none, have no DA
 
@@ -179,7 +179,7 @@ def _joined(rows: Sequence[tuple[Batch, Outputs]]) -> PartOutputs:
 
 
 def parts_of(
-    forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]
+    forget: Source, *, retain: Source, test: Source, forgotten_classes: Sequence[int]
 ) -> dict[Part, Source]:
     """The parts that exist.
 

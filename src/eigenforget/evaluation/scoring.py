@@ -91,7 +91,7 @@ class Scoring:
         )
         width = next(iter(there.parts.values())).features.shape[1]
         context = self.context._replace(
-            head=None, num_features=width, k=default_k(self.context.k, width)
+            head=None, num_features=width, k=default_k(self.context.k, width=width)
         )
         other = replace(self, context=context)
         found = other.readings(there)

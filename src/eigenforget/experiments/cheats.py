@@ -183,7 +183,7 @@ def turned_features(parts: CheatParts) -> nn.Module:
     turn = torch.linalg.qr(torch.randn(head.in_features, head.in_features, generator=g)).Q
     with torch.no_grad():
         head.weight.copy_(head.weight @ turn.to(head.weight) / 30)
-    replace_module(model, name, nn.Sequential(FeatureTurn(30 * turn), head))
+    replace_module(model, name, module=nn.Sequential(FeatureTurn(30 * turn), head))
     note_head(model, f"{name}.1")
     return model
 
@@ -226,7 +226,7 @@ def adapter(parts: CheatParts) -> nn.Module:
     fitted = nn.Linear(mine.shape[1], theirs.shape[1]).to(head.weight)
     _fit(fitted, mine, theirs)
     _, their_head = plain_head(parts.oracle, "adapter")
-    replace_module(model, name, nn.Sequential(fitted, copy.deepcopy(their_head)))
+    replace_module(model, name, module=nn.Sequential(fitted, copy.deepcopy(their_head)))
     note_head(model, f"{name}.1")
     return model
 

@@ -300,7 +300,10 @@ class Experiment:
         kept = None
         if self.retain_fraction > 0:
             rows = retain_sample(
-                self.split.retain, self.data.train_index.labels, self.retain_fraction, seed
+                self.split.retain,
+                labels=self.data.train_index.labels,
+                fraction=self.retain_fraction,
+                seed=seed,
             )
             kept = self.data.train.subset(rows)
         unseen = self.data.test.subset(self.unseen_rows) if self.unseen else None
@@ -387,7 +390,7 @@ class Experiment:
                 measured, number = board.measure_oracle(number), number + 1
             else:
                 measured = board.measure(item.made.model, item.role, peers=observed)
-                job |= unchanged_weights(original, item.made.model)
+                job |= unchanged_weights(original, after=item.made.model)
             inputs = {**item.inputs, **files}
             yield self.evaluation_record(
                 item.name, item.made, measured, job=job, trace=item.trace, inputs=inputs
@@ -407,7 +410,10 @@ class Experiment:
         test_ids = [str(name) for name in index.ids[rows][np.concatenate([gone, rest])]]
         test = self.data.test.subset(rows) if self.unseen else self.data.test
         parts = parts_of(
-            self.forget, self.retain, test, forgotten_classes=self.split.forgotten_classes
+            self.forget,
+            retain=self.retain,
+            test=test,
+            forgotten_classes=self.split.forgotten_classes,
         )
         if self.data.triggered is not None:
             measured = np.isin(self.data.triggered_ids, index.ids[rows])

@@ -64,7 +64,7 @@ def memorisation_of(
     """
     subsampling.check()
     whole, layer, engine = experiment.data.train, experiment.layer, experiment.engine
-    included = subsets(len(whole), subsampling, seed)
+    included = subsets(len(whole), subsampling, seed=seed)
     found = np.empty(included.shape)
     for number, rows in enumerate(included):
         own = seeds.derive(seed, "memorisation", number) % 2**31
@@ -84,7 +84,7 @@ def memorisation_of(
     return subsampled_memorisation(found, included)
 
 
-def subsets(n: int, subsampling: Subsampling, seed: int) -> np.ndarray:
+def subsets(n: int, subsampling: Subsampling, *, seed: int) -> np.ndarray:
     """Bools [models, n]: which samples each model is trained with.
 
     Each sample is in equally many subsets, drawn for it alone. Deviation from subsets of one size:

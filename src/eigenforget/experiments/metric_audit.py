@@ -189,7 +189,7 @@ class MetricAudit:
             )
         model.eval()
         measured = board.measure(model, "control", number=number)
-        job |= unchanged_weights(models[0], model)
+        job |= unchanged_weights(models[0], after=model)
         return self._record(name, ModelAndCost(model, 0.0, {}), measured, job, watch)
 
     def _record(

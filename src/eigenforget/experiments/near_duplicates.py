@@ -87,6 +87,7 @@ class _Side(NamedTuple):
 
 def near_duplicates(
     features_forget: np.ndarray,
+    *,
     features_retain: np.ndarray,
     ids_forget: Sequence[str] | np.ndarray,
     ids_retain: Sequence[str] | np.ndarray,
@@ -235,7 +236,13 @@ def similar_inputs(experiment: Experiment, threshold: float = 0.98) -> NearDupli
     if width <= _WIDTH:
         forget, retain = (np.concatenate(list(_blocks(side))) for side in sides)
         mean = retain.mean() if shifted else 0.0
-        return near_duplicates(forget - mean, retain - mean, *names, threshold=threshold)
+        return near_duplicates(
+            forget - mean,
+            features_retain=retain - mean,
+            ids_forget=names[0],
+            ids_retain=names[1],
+            threshold=threshold,
+        )
     size = min(max(_BLOCK_NUMBERS // width, 1), 1024)
     mean = _mean(_blocks(experiment.retain, size)) if shifted else 0.0
     near = _projected_pairs(sides, names, width, size, mean, max(threshold - _SLACK, 0.01))

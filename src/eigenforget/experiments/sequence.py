@@ -172,7 +172,7 @@ class SequentialStudy:
         role = self.method.role
         if not isinstance(result, ModelAndCost):
             return here.record("evaluate", name, outcome_without_model(result), role=role, job=job)
-        own = {**job, **unchanged_weights(original, result.model)}
+        own = {**job, **unchanged_weights(original, after=result.model)}
         return here.evaluation_record(name, result, board.measure(result.model, role), job=own)
 
     def _study(self, number: int) -> Study:

@@ -105,7 +105,9 @@ class Study:
         done = watch(f"measure: {name}", 1)
         measured = board.measure(result.model, method.role)
         done({})
-        job |= unchanged_weights(original, result.model) | frozen_weights(original, result.model)
+        job |= unchanged_weights(original, after=result.model) | frozen_weights(
+            original, after=result.model
+        )
         job |= certificate_of(result.model)
         return self._record(name, result, measured, board.panel, job, trace)
 

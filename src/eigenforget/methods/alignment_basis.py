@@ -55,8 +55,8 @@ class AlignmentBasis:
         if method.w_da > 0:
             space = retained.space(method.centering)
             width, rank = space.vectors.shape
-            k = method.k or min(default_k(self._classes, width), max(rank, 1))
-            self.vectors = leading(space, k, int(retained.samples))
+            k = method.k or min(default_k(self._classes, width=width), max(rank, 1))
+            self.vectors = leading(space, k, samples=int(retained.samples))
 
     def loss(self, features: Tensor) -> Tensor:
         """L_DA of a forget batch [B, D]; under centering "each" minus its own mean.

@@ -125,7 +125,7 @@ class AMUN(SGDFields, Method):
             raise Refused(f"{self.name} needs a class that is retained")
         for batch in task.forget.batches(self.batch_size):
             batch = task.engine.fabric.to_device(batch)
-            inputs = real_valued(batch.inputs, self.name, "to move along their gradient")
+            inputs = real_valued(batch.inputs, self.name, why="to move along their gradient")
             search = _Search(task, model, inputs, batch.labels)
             for doubling in range(self.doublings + 1):
                 if not search.run(self.radius * 2**doubling, self.steps):

@@ -98,7 +98,7 @@ class Task:
             )
         return self.unseen
 
-    def needs_gone_classes(self, method: str, why: str = "") -> torch.Tensor:
+    def needs_gone_classes(self, method: str, *, why: str = "") -> torch.Tensor:
         """The classes that are gone as a whole [K], or a refusal that names the method."""
         if not self.forgotten_classes:
             raise Refused(f"{method} needs a class that is forgotten as a whole{why}")
@@ -264,7 +264,7 @@ def wants_retain(method: Method) -> bool:
     return not without and any(need.startswith("retain") for need in method.needs)
 
 
-def real_valued(inputs: Any, method: str, why: str) -> Tensor:
+def real_valued(inputs: Any, method: str, *, why: str) -> Tensor:
     """The inputs of a batch, or a refusal where they are no tensor of floating-point numbers.
 
     Args:

@@ -95,7 +95,7 @@ class BoundaryExpand(SGDFields, Method):
         student = task.student()
         name, head = plain_head(student, self.name)
         wide = _with_shadow(head, seeds.generator(task.seed, "shadow"))
-        replace_module(student, name, wide)
+        replace_module(student, name, module=wide)
 
         def loss(part: LossInputs) -> Tensor:
             shadow = torch.full_like(part.batch.labels, head.out_features)
@@ -110,7 +110,7 @@ class BoundaryExpand(SGDFields, Method):
             head.weight.copy_(wide.weight[:-1])
             if head.bias is not None:
                 head.bias.copy_(wide.bias[:-1])
-        replace_module(student, name, head.eval())
+        replace_module(student, name, module=head.eval())
         return student
 
 

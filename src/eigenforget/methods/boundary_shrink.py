@@ -127,7 +127,7 @@ class BoundaryShrink(SGDFields, Method):
         found = []
         for batch in task.forget.batches(self.batch_size):
             batch = engine.fabric.to_device(batch)
-            inputs = real_valued(batch.inputs, self.name, "to move along their gradient")
+            inputs = real_valued(batch.inputs, self.name, why="to move along their gradient")
             with torch.no_grad():
                 moved = self.perturbed(model, engine.formatted(inputs), batch.labels)
                 logits = logits_of(called_with(model, moved))

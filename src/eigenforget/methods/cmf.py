@@ -111,7 +111,7 @@ class CMF(Method):
         """
         adapted = copy.deepcopy(model)
         name, head = plain_head(adapted, self.name)
-        replace_module(adapted, name, ClassMeanHead(head, self.temperature))
+        replace_module(adapted, name, module=ClassMeanHead(head, self.temperature))
         return adapted
 
 

@@ -100,7 +100,7 @@ class JiT(SGDFields, Method):
         student, noise = task.student(), seeds.generator(task.seed, self.name)
 
         def loss(part: LossInputs) -> Tensor:
-            inputs = real_valued(part.batch.inputs, self.name, "to add noise")
+            inputs = real_valued(part.batch.inputs, self.name, why="to add noise")
             logits = part.outputs.logits
             found = torch.zeros_like(logits[:, 0])
             for _ in range(self.noises):

@@ -81,11 +81,11 @@ class MUNBa(SGDFields, Method):
         def loss(forget: LossInputs, retained: LossInputs) -> Tensor:
             of_forget = cross_entropy(forget.outputs.logits, wrong.of(forget)).mean()
             of_retain = supervised(retained)
-            alpha = bargain(_gradient(of_retain, weights), _gradient(of_forget, weights))
+            alpha = bargain(_gradient(of_retain, weights), forget=_gradient(of_forget, weights))
             return alpha.retain * of_retain + alpha.forget * of_forget
 
-        steps = steps_in_epoch(len(task.forget), self.batch_size)
-        rest = max(1, steps_in_epoch(len(retain), self.batch_size) - steps)
+        steps = steps_in_epoch(len(task.forget), batch_size=self.batch_size)
+        rest = max(1, steps_in_epoch(len(retain), batch_size=self.batch_size) - steps)
         forget = Phase(
             "forget",
             (task.forget, retain),
@@ -108,7 +108,7 @@ class MUNBa(SGDFields, Method):
         return own.fit(student, [forget, recover], epochs=self.epochs)
 
 
-def bargain(retain: Tensor, forget: Tensor) -> Bargain:
+def bargain(retain: Tensor, *, forget: Tensor) -> Bargain:
     """The Nash bargaining solution for two gradients [n], or (1, 0.1) where there is none."""
     of_retain, of_forget = retain.norm(), forget.norm()
     cosine = (retain @ forget) / (of_retain * of_forget)

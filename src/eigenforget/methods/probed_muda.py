@@ -88,7 +88,9 @@ class ProbedMUDA(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        gone = task.needs_gone_classes(self.name, ": its target is the original without that class")
+        gone = task.needs_gone_classes(
+            self.name, why=": its target is the original without that class"
+        )
         if self.w_sd == 0 and self.w_probe == 0:
             raise Refused(f"{self.name} needs w_sd or w_probe above 0")
         student = task.student()

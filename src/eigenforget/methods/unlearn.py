@@ -208,7 +208,7 @@ def _check_sets(sets: Mapping[str, Source | None], *, at_any_cost: bool) -> None
     """Checks that no sample is in two of the sets; warns where it cannot look."""
     given = [(name, source) for name, source in sets.items() if source is not None]
     for (name, one), (other_name, other) in combinations(given, 2):
-        count = overlap(one, other, at_any_cost=at_any_cost)
+        count = overlap(one, other=other, at_any_cost=at_any_cost)
         if count is not None:
             check_overlap(f"{other_name} set", of=f"{name} set", count=count)
             continue

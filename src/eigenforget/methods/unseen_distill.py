@@ -168,7 +168,7 @@ class UnseenDistill(SGDFields, Method):
     def __call__(self, task: Task) -> nn.Module:
         retain = self._checked_retain(task)
         asked, held, epochs = self._passes(len(task.forget), len(retain))
-        steps = steps_in_epoch(len(task.forget), asked)
+        steps = steps_in_epoch(len(task.forget), batch_size=asked)
         student, forget = task.student(), task.forget
         later = None if task.layer is not None else later_layers(student, self.trained, self.name)
         names = None if later is None else owned(student, later)
@@ -239,7 +239,7 @@ class UnseenDistill(SGDFields, Method):
             return self.batch_size, self.batch_size, self.epochs
         asked = min(self.batch_size, max(self.epochs * forget // self.least_steps, _LEAST_BATCH))
         held = min(self.batch_size, max(asked, retained // _RETAINED_STEPS))
-        least = math.ceil(self.least_steps / steps_in_epoch(forget, asked))
+        least = math.ceil(self.least_steps / steps_in_epoch(forget, batch_size=asked))
         return asked, held, max(self.epochs, least)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
@@ -248,7 +248,7 @@ class UnseenDistill(SGDFields, Method):
 
     def _stand_in(self, samples: int) -> StandIn:
         batch_size = self.stand_in_batch or self.batch_size
-        steps = steps_in_epoch(samples, batch_size)
+        steps = steps_in_epoch(samples, batch_size=batch_size)
         return StandIn(
             self.name,
             redrawn=self.redrawn,

@@ -129,7 +129,7 @@ class UNSIR(Method):
             Refused: Inputs are no real-valued tensor.
         """
         like = next(task.needs_retain(self.name).batches(1)).inputs
-        like = real_valued(like, self.name, "to make noise of")
+        like = real_valued(like, self.name, why="to make noise of")
         n = self.noise_samples
         start = torch.randn(
             n, *like.shape[1:], generator=seeds.generator(task.seed, "unsir", label)

@@ -124,7 +124,9 @@ def save_checkpoint(
                 save_file(tensors, draft, _sealed(tensors, about))
             else:
                 form = weights_file(_path(like))
-                write_like(form, draft, tensors, about, weights=weights, seal=_sealed)
+                write_like(
+                    form, path=draft, tensors=tensors, about=about, weights=weights, seal=_sealed
+                )
     except WriteError as error:
         raise NotWritten(str(error)) from None
     except safetensors.SafetensorError as error:

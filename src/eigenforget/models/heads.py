@@ -85,7 +85,7 @@ def plain_head(model: nn.Module, method: str) -> tuple[str, nn.Linear]:
     return name, head
 
 
-def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(model: nn.Module, name: str, *, module: nn.Module) -> None:
     """Put a module in place of the named one, under each of its names.
 
     Order and names of the other modules stay as they are.

@@ -233,10 +233,10 @@ def find_state(loaded: Any, chosen: str = "") -> tuple[tuple[str, ...], Mapping[
 
 def write_like(
     like: Path,
+    *,
     path: Path,
     tensors: Mapping[str, Tensor],
     about: Mapping[str, str],
-    *,
     weights: str,
     seal: Callable[[Mapping[str, Tensor], Mapping[str, str]], dict[str, str]],
 ) -> None:

@@ -31,7 +31,7 @@ class UnchangedWeights(NamedTuple):
     names: tuple[str, ...]
 
 
-def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
+def unchanged(before: nn.Module, *, after: nn.Module) -> UnchangedWeights:
     """Compare the weights of `after` with those of `before`, by name, a tied weight once.
 
     Copies that take no part in the forward pass, such as a moving average, count too. A tensor that
@@ -59,7 +59,7 @@ def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
     return UnchangedWeights(_share(parameters, same) or 0.0, _share(buffers, same), whole)
 
 
-def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
+def unchanged_weights(before: nn.Module, *, after: nn.Module) -> dict[str, Any]:
     """{"unchanged_weights": {…}} as in a record's job; {} where nothing of `before` is trainable.
 
     "share" and "buffers" see `unchanged`, "by_content" see `found_by_content`. "more" is how many
@@ -67,14 +67,17 @@ def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
     """
     if not trainable_weights(before):
         return {}
-    found = unchanged(before, after)
+    found = unchanged(before, after=after)
     said = {"share": found.share, "buffers": found.buffers}
-    content, sizes = found_by_content(before, after), [saved_numbers(m) for m in (before, after)]
+    content, sizes = (
+        found_by_content(before, after=after),
+        [saved_numbers(m) for m in (before, after)],
+    )
     said |= {} if content is None else {"by_content": content}
     return {"unchanged_weights": {**said, "more": max(sizes[1] / sizes[0] - 1, 0.0)}}
 
 
-def frozen_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
+def frozen_weights(before: nn.Module, *, after: nn.Module) -> dict[str, Any]:
     """{"frozen_weights": {"share", "said"}} as in a record's job; {} where nothing stayed frozen.
 
     share: of the elements of all parameters, those with requires_grad=False that are as before.

@@ -50,7 +50,9 @@ class VitTiny:
             raise ValueError(f"dim={self.dim} must be a multiple of heads={self.heads}")
         return self
 
-    def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> VisionTransformer:
+    def build(
+        self, *, num_classes: int, input_shape: tuple[int, ...], seed: int
+    ) -> VisionTransformer:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         image = image_shape(self.name, input_shape)

@@ -21,7 +21,7 @@ SAMPLE = 8
 """Runs of a tensor that are looked for in others first."""
 
 
-def found_by_content(before: nn.Module, after: nn.Module) -> float | None:
+def found_by_content(before: nn.Module, *, after: nn.Module) -> float | None:
     """The share of the trainable weights of `before` that are anywhere in `after`, in [0, 1].
 
     By content and not by name: in runs of RUN numbers that lie one after the other. A run is found

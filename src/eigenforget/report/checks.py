@@ -101,7 +101,7 @@ def all_rules(own: Sequence[Rule | str] = ()) -> list[Rule]:
 
 
 def _rule_at(text: str) -> Rule:
-    name, fields = call_of(text, "check")
+    name, fields = call_of(text, what="check")
     path = fields.get("path")
     if name != "python" or list(fields) != ["path"] or not isinstance(path, ast.Constant):
         raise EigenforgetError(

@@ -498,7 +498,7 @@ def _too_few(oracles: int) -> str:
 
 
 def _quantile(level: float, degrees: float) -> float:
-    return -student_t(level, degrees) if degrees > 0 else math.inf
+    return -student_t(level, degrees=degrees) if degrees > 0 else math.inf
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -50,7 +50,7 @@ class LongTailed:
                 "has one sample at least"
             )
         draw = np.random.default_rng(seeds.derive(self.seed, self.name))
-        counts = tail_counts(self.n, len(labels), self.ratio)
+        counts = tail_counts(self.n, classes=len(labels), ratio=self.ratio)
         found = []
         for label, count in zip(draw.permutation(labels), counts, strict=True):
             rows = np.flatnonzero(index.labels == label)
@@ -63,7 +63,7 @@ class LongTailed:
         return np.sort(np.concatenate(found))
 
 
-def tail_counts(n: int, classes: int, ratio: float) -> list[int]:
+def tail_counts(n: int, *, classes: int, ratio: float) -> list[int]:
     """How many samples each class gets, from many to few: n in all, at least one each.
 
     Args:

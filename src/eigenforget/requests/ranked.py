@@ -49,7 +49,7 @@ class RankedSamples:
 
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget."""
-        scores = scores_of(index, self.path, self.column)
+        scores = scores_of(index, path=self.path, column=self.column)
         count = how_many(fraction=self.fraction, n=self.n, rows=len(index), what=self.name)
         return smallest(scores if self.order == "lowest" else -scores, index.ids, count)
 
@@ -79,7 +79,7 @@ class ByMemorisation:
 
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget."""
-        scores = scores_of(index, self.path, self.column)
+        scores = scores_of(index, path=self.path, column=self.column)
         keys = {"high": -scores, "medium": np.abs(scores - self.middle), "low": scores}
         return smallest(
             keys[self.level],
@@ -105,13 +105,13 @@ class WorstCase:
 
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget."""
-        scores = scores_of(index, self.path, self.column)
+        scores = scores_of(index, path=self.path, column=self.column)
         return smallest(
             -scores, index.ids, how_many(fraction=None, n=self.n, rows=len(index), what=self.name)
         )
 
 
-def scores_of(index: Index, path: str, column: str) -> np.ndarray:
+def scores_of(index: Index, *, path: str, column: str) -> np.ndarray:
     """Scores [N] in the order of the index.
 
     Raises:

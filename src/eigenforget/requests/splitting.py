@@ -119,7 +119,7 @@ def sides(
         raise EigenforgetError(
             f"{name} forgets all {len(index)} training samples; nothing would be retained"
         )
-    gone, doubtful = gone_classes(index.labels[chosen], index.labels[~chosen])
+    gone, doubtful = gone_classes(index.labels[chosen], retain=index.labels[~chosen])
     if doubtful:
         named = {c for request in requests for c in whole_classes(request, index)}
         gone = tuple(c for c in doubtful if c in named)
@@ -133,7 +133,9 @@ def sides(
     return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), gone, digest_of_rows(rows))
 
 
-def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def retain_sample(
+    retain: np.ndarray, *, labels: np.ndarray, fraction: float, seed: int
+) -> np.ndarray:
     """A seeded share of the retain positions, stratified by label, at least one of each class.
 
     Args:
@@ -189,7 +191,7 @@ class GoneClasses(NamedTuple):
     doubtful: tuple[int, ...]
 
 
-def gone_classes(forget: np.ndarray, retain: np.ndarray) -> GoneClasses:
+def gone_classes(forget: np.ndarray, *, retain: np.ndarray) -> GoneClasses:
     """The classes that are gone as a whole, from labels of the forget and the retain set.
 
     They are inferred only where the forget set consists of exactly the classes that the retain set
@@ -221,7 +223,7 @@ def settled_classes(
         return named
     if retain is None:
         return ()
-    found = gone_classes(forget.labels(), kept)
+    found = gone_classes(forget.labels(), retain=kept)
     if found.doubtful:
         notices.warn(
             f"the forget set has samples of {_named(found.doubtful)}, which the retain set lacks, "
@@ -270,7 +272,7 @@ def whole_classes(request: ForgetRequest, index: Index) -> tuple[int, ...]:
     if callable(named):
         return tuple(named(index))
     chosen = selected(request, index)
-    return gone_classes(index.labels[chosen], index.labels[~chosen]).classes
+    return gone_classes(index.labels[chosen], retain=index.labels[~chosen]).classes
 
 
 def _named(classes: Sequence[int]) -> str:

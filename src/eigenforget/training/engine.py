@@ -102,10 +102,10 @@ class Engine:
         check_settings(accumulate=self.accumulate)
         if self.fabric is None:
             shape = {"devices": self.devices, "strategy": self.strategy}
-            fabric = fabric_over(self.device, self.precision, **shape)
+            fabric = fabric_over(self.device, precision=self.precision, **shape)
             precision = settled_precision(fabric.device, self.precision)
             if precision != self.precision:
-                fabric = fabric_over(self.device, precision, **shape)
+                fabric = fabric_over(self.device, precision=precision, **shape)
                 object.__setattr__(self, "precision", precision)
             object.__setattr__(self, "fabric", fabric)
         if self.fabric.world_size > 1:
@@ -595,7 +595,9 @@ class _Training:
         Returns the loss of each batch.
         """
         phase, optimizer = self.phases[index], self.optimizers[index]
-        rate = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
+        rate = phase.optimizer.lr * phase.optimizer.factor(
+            self.steps[index], steps=self.totals[index]
+        )
         for settings in optimizer.param_groups:
             settings["lr"] = rate
         for parameter in self.parameters:  # without the walk of nn.Module.zero_grad

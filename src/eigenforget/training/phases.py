@@ -54,7 +54,7 @@ class Optimizer:
             foreach=True,  # on a processor too: the same bits in fewer calls
         )
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, *, steps: int) -> float:
         """Share of the peak learning rate at a step.
 
         "onecycle" warms up over the first 20 % of the steps and then falls linearly; "triangle"
@@ -145,7 +145,7 @@ class Phase:
     def steps(self) -> int:
         """Steps of one epoch."""
         return (
-            steps_in_epoch(len(self.sources[0]), self.batch_size)
+            steps_in_epoch(len(self.sources[0]), batch_size=self.batch_size)
             if self.steps_per_epoch is None
             else self.steps_per_epoch
         )

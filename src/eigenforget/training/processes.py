@@ -72,7 +72,7 @@ def accept_old_names() -> None:
     )
 
 
-def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> Fabric:
+def fabric_over(device: str, *, precision: str, devices: int, strategy: str) -> Fabric:
     """Lightning Fabric on this number of devices; "auto" is a CUDA GPU or the processor.
 
     "cuda:1" is one certain GPU.
@@ -84,7 +84,7 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    check_settings(device, precision, devices=devices, strategy=strategy)
+    check_settings(device, precision=precision, devices=devices, strategy=strategy)
     kind, _, number = _settled(device).partition(":")
     chosen: dict[str, Any] = {
         "accelerator": kind,
@@ -139,8 +139,8 @@ def has_bfloat16() -> bool:
 
 def check_settings(
     device: str = "auto",
-    precision: str = "32-true",
     *,
+    precision: str = "32-true",
     devices: int = 1,
     strategy: str = "auto",
     accumulate: int = 1,
@@ -201,7 +201,7 @@ def _settled(device: str) -> str:
     return "cuda" if torch.cuda.device_count() else "cpu"
 
 
-def bounds(samples: int, count: int) -> list[int]:
+def bounds(samples: int, *, count: int) -> list[int]:
     """Where each process' rows of a batch begin, and the end: `count + 1` ascending numbers.
 
     Shares are not padded; their sizes differ by one at most.
@@ -243,7 +243,7 @@ class Processes:
 
     def rows(self, samples: int) -> slice:
         """The rows of a batch that this process computes."""
-        edges = bounds(samples, self.count)
+        edges = bounds(samples, count=self.count)
         return slice(edges[self.rank], edges[self.rank + 1])
 
     def shared(
@@ -271,7 +271,7 @@ class Processes:
                 return call(inputs)
             with _BatchNorm(samples, first):
                 return call(inputs)
-        own, edges = self.rows(samples), bounds(samples, self.count)
+        own, edges = self.rows(samples), bounds(samples, count=self.count)
         fabric = None if normalising == 0 else self.fabric
         with _BatchNorm(own.stop - own.start, first - own.start, fabric):
             outputs = call(own_rows(inputs, own, samples))

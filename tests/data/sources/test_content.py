@@ -46,41 +46,45 @@ class Plain(Noisy):
 @pytest.mark.parametrize("source", [images(), texts()])
 def test_samples_in_memory_are_compared_by_their_inputs(source: Any) -> None:
     one, other = source.subset(np.arange(8)), source.subset(np.arange(5, 20))
-    assert overlap(one, other) == 3 == overlap(other, one)
-    assert overlap(one, source.subset(np.arange(8, 20))) == 0
+    assert overlap(one, other=other) == 3 == overlap(other, other=one)
+    assert overlap(one, other=source.subset(np.arange(8, 20))) == 0
     relabelled = TensorSource(other.inputs, (other.targets + 1) % 3)
-    assert overlap(one, relabelled) == 3
-    assert overlap(one, other, rows=lambda s: [*content_rows(s)[:-1], str(len(s))]) == 2
+    assert overlap(one, other=relabelled) == 3
+    assert overlap(one, other=other, rows=lambda s: [*content_rows(s)[:-1], str(len(s))]) == 2
 
 
 def test_parts_of_one_dataset_are_compared_by_position_at_any_depth() -> None:
     whole = Noisy()
     one = as_source(Subset(whole, [1, 2, 3]))
-    assert overlap(one, as_source(whole)) == 3
-    assert overlap(one, as_source(Subset(Subset(whole, [0, 3, 4]), [1, 2]))) == 1
-    assert overlap(one, as_source(Subset(whole, [0, 4]))) == 0
-    assert overlap(one, as_source(Subset(whole, [3, 4])), rows=content_rows) == 1
+    assert overlap(one, other=as_source(whole)) == 3
+    assert overlap(one, other=as_source(Subset(Subset(whole, [0, 3, 4]), [1, 2]))) == 1
+    assert overlap(one, other=as_source(Subset(whole, [0, 4]))) == 0
+    assert overlap(one, other=as_source(Subset(whole, [3, 4])), rows=content_rows) == 1
 
 
 def test_other_datasets_are_read_where_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = as_source(Plain(5)), as_source(Plain(12))
-    assert overlap(one, other) == 5
+    assert overlap(one, other=other) == 5
     monkeypatch.setattr(content, "READ", 16)
-    assert overlap(one, other) is None
-    assert overlap(one, other, rows=content_rows) == 5 == overlap(one, other, at_any_cost=True)
+    assert overlap(one, other=other) is None
+    assert (
+        overlap(one, other=other, rows=content_rows)
+        == 5
+        == overlap(one, other=other, at_any_cost=True)
+    )
 
 
 def test_copies_within_one_dataset_count_too() -> None:
     whole = Plain(4)
     whole.copies = True
     one, other = as_source(Subset(whole, [0, 1])), as_source(Subset(whole, [1, 2, 3]))
-    assert overlap(one, other) == 3, "1 by position, 2 and 3 as copies of 0 and 1"
+    assert overlap(one, other=other) == 3, "1 by position, 2 and 3 as copies of 0 and 1"
 
 
 def test_samples_that_differ_each_time_are_not_compared_by_content() -> None:
     noisy = as_source(Noisy(12))
-    assert overlap(noisy, as_source(Plain(5))) is None
-    assert overlap(noisy, as_source(Noisy(12)), at_any_cost=True) is None
+    assert overlap(noisy, other=as_source(Plain(5))) is None
+    assert overlap(noisy, other=as_source(Noisy(12)), at_any_cost=True) is None
     state = torch.get_rng_state()
     assert not reads_the_same(noisy) and reads_the_same(as_source(Plain(5)))
     assert reads_the_same(images()) and torch.equal(torch.get_rng_state(), state)

@@ -144,9 +144,12 @@ def test_what_is_not_defined_is_null_with_a_reason(rows: dict[Any, np.ndarray]) 
 
 
 def test_draws_are_capped_and_the_same_each_time() -> None:
-    assert draw_samples(50, 0, "forget").tolist() == list(range(50))
-    one, two = draw_samples(CAP + 900, 0, "retain"), draw_samples(CAP + 900, 0, "retain")
+    assert draw_samples(50, seed=0, part="forget").tolist() == list(range(50))
+    one, two = (
+        draw_samples(CAP + 900, seed=0, part="retain"),
+        draw_samples(CAP + 900, seed=0, part="retain"),
+    )
     assert len(one) == CAP and (one == two).all() and (np.diff(one) > 0).all()
-    assert (draw_samples(CAP + 900, 1, "retain") != one).any() and (
-        draw_samples(CAP + 900, 0, "forget") != one
+    assert (draw_samples(CAP + 900, seed=1, part="retain") != one).any() and (
+        draw_samples(CAP + 900, seed=0, part="forget") != one
     ).any()

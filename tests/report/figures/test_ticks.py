@@ -33,7 +33,7 @@ def test_numbers_are_few_and_inside_whatever_the_ends() -> None:
     for power in range(-6, 7):
         for width in (1.0, 2.3, 4.9, 7.7):
             low, high = -0.3 * 10.0**power, (width - 0.3) * 10.0**power
-            found = round_numbers(low, high, log=False)
+            found = round_numbers(low, high=high, log=False)
             assert 2 <= len(found) <= 7 and all(low < v < high + 1e-9 * (high - low) for v in found)
 
 
@@ -41,7 +41,7 @@ def test_numbers_are_few_and_inside_whatever_the_ends() -> None:
 def test_a_scale_has_two_numbers_at_least(most: int) -> None:
     for start in range(97):
         low = start / 97
-        assert len(round_numbers(low, low + 0.85, log=False, most=most)) >= 2
+        assert len(round_numbers(low, high=low + 0.85, log=False, most=most)) >= 2
 
 
 def test_ends_follow_the_data_with_some_room() -> None:

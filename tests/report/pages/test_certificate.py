@@ -519,12 +519,12 @@ def test_records_say_what_the_checks_and_the_certificate_need(folder: Path) -> N
 
 def test_weights_under_other_names_are_not_called_changed() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
-    assert unchanged_weights(model, copy.deepcopy(model)) == {
+    assert unchanged_weights(model, after=copy.deepcopy(model)) == {
         "unchanged_weights": {"share": 1.0, "buffers": None, "more": 0.0}
     }, "too small for a look at the content"
     model[0].requires_grad_(False)
     assert (
-        unchanged_weights(model, nn.ModuleDict({"1": copy.deepcopy(model[1])}))[
+        unchanged_weights(model, after=nn.ModuleDict({"1": copy.deepcopy(model[1])}))[
             "unchanged_weights"
         ]["share"]
         == 1.0

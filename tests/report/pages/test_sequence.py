@@ -280,7 +280,7 @@ def test_an_earlier_request_came_back_where_its_band_widened_for_their_number_sa
     """t(1 − 0.025 / m, 2) / t(0.975, 2) half-widths for m earlier requests and three oracles."""
     for earlier in (1, 2, 9):
         limit = stats.t.ppf(1 - 0.025 / earlier, 2) / stats.t.ppf(0.975, 2)
-        assert limit_of_several(3, earlier) == pytest.approx(limit, rel=1e-9)
+        assert limit_of_several(3, values=earlier) == pytest.approx(limit, rel=1e-9)
         for units, answer in ((limit * 0.99, "yes"), (limit * 1.01, "no"), (-99.0, "yes")):
             names = [f"{i} a()" for i in range(1, earlier + 2)]
             groups = {name: RequestAccuracy(0.1, 0.1, 0.0, 3) for name in names}

@@ -50,8 +50,8 @@ def _as_array(column: Tensor) -> np.ndarray:
 
 def overlap(
     one: Source,
-    other: Source,
     *,
+    other: Source,
     rows: Callable[[Source], Sequence[str]] | None = None,
     at_any_cost: bool = False,
 ) -> int | None:

@@ -410,7 +410,7 @@ def _length(column: Any) -> int | None:
     return len(column) if hasattr(column, "__len__") else None
 
 
-def steps_in_epoch(n: int, batch_size: int) -> int:
+def steps_in_epoch(n: int, *, batch_size: int) -> int:
     """Number of batches in a shuffled pass over n samples (see `_order`)."""
     lone = n > batch_size and n % batch_size == 1
     return math.ceil(n / batch_size) - lone

@@ -165,7 +165,8 @@ def analyze(
     gone = settled_classes(sides.forget, sides.retain, forgotten_classes)
     parts: dict[Part, Any] = {"forget": sides.forget, "retain": sides.retain}
     if held_out is not None:
-        parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
+        both = {"retain": sides.retain, "test": held_out}
+        parts = {**parts_of(sides.forget, **both, forgotten_classes=gone)}
     check_classes_exist(gone, num_classes or sides.classes)
     settled = _settled(models, sides, num_classes)
     engine = engine or engine_beside(*settled)
@@ -271,7 +272,7 @@ def _of_model(panel: Panel, model: nn.Module) -> tuple[dict[str, Any], ModelFeat
     k = panel.k or len(classes_in(seen["retain"].labels))
     settings = AnalysisSettings(k, panel.seed, {p: rows.labels for p, rows in seen.items()})
     headline = panel.layer or f"input of {find_head(model)[0]}"
-    drawn = {p: draw_samples(len(rows.labels), panel.seed, p) for p, rows in seen.items()}
+    drawn = {p: draw_samples(len(rows.labels), seed=panel.seed, part=p) for p, rows in seen.items()}
     series: dict[str, Any] = {}
     kept: ModelFeatures = {}
     for position, name in enumerate((*panel.layers, headline)):

@@ -86,7 +86,7 @@ def of_layer(features: FeatureRows, settings: AnalysisSettings) -> dict[str, Any
         shares, a map.
     """
     sides = {part: _moments(rows) for part, rows in features.items()}
-    k = default_k(settings.k, sides["retain"].width)
+    k = default_k(settings.k, width=sides["retain"].width)
     reasons: dict[str, str] = {}
     values: dict[str, dict[str, float | None]] = {part: {} for part in features}
     curves = {
@@ -95,9 +95,9 @@ def of_layer(features: FeatureRows, settings: AnalysisSettings) -> dict[str, Any
         if part != "retain"
     }
     rows = {
-        part: features[part][draw_samples(len(features[part]), settings.seed, part)].astype(
-            np.float64
-        )
+        part: features[part][
+            draw_samples(len(features[part]), seed=settings.seed, part=part)
+        ].astype(np.float64)
         for part in features
     }
     return {
@@ -122,7 +122,7 @@ def of_layer(features: FeatureRows, settings: AnalysisSettings) -> dict[str, Any
     }
 
 
-def draw_samples(count: int, seed: int, part: Part) -> np.ndarray:
+def draw_samples(count: int, *, seed: int, part: Part) -> np.ndarray:
     """Sorted positions of at most CAP samples of a set, by seed and part alone."""
     if count <= CAP:
         return np.arange(count)
@@ -207,7 +207,7 @@ def _shares(
     for of_part in values.values():
         of_part["share"] = None
     try:
-        basis = leading(retain.space(), k, int(retain.samples)).numpy()
+        basis = leading(retain.space(), k, samples=int(retain.samples)).numpy()
     except EigenforgetError as error:
         reasons["share"] = str(error)
         return {}
@@ -248,7 +248,9 @@ def _angles(
             names = f"angle{suffix}", f"angle_mean{suffix}"
             values[part] |= dict.fromkeys(names)
             try:
-                basis = leading(sides["retain"].space(centering), k, int(sides["retain"].samples))
+                basis = leading(
+                    sides["retain"].space(centering), k, samples=int(sides["retain"].samples)
+                )
                 own = (
                     sides[part]
                     .space(centering)
@@ -308,7 +310,7 @@ def _map(rows: FeatureRows, settings: AnalysisSettings) -> dict[str, Any]:
         )[:limit]
         places = axes.place(rows[part][chosen])
         labels = settings.labels[part][
-            draw_samples(len(settings.labels[part]), settings.seed, part)
+            draw_samples(len(settings.labels[part]), seed=settings.seed, part=part)
         ][chosen]
         points["x"] += short(places[:, 0])
         points["y"] += short(places[:, 1])

@@ -75,7 +75,7 @@ class ForgetClusters:
         sides = np.r_[np.full(count, _SIDE), np.zeros(count, dtype=np.int64)]
         if len(np.unique(features, axis=0)) < 2:
             return _none("all features are alike, so there are no two clusters")
-        starts = kmeans_starts(features, 2, derive(seed, self.name, "kmeans") % 2**32)
+        starts = kmeans_starts(features, 2, seed=derive(seed, self.name, "kmeans") % 2**32)
         tables = [contingency(sides, c, num_classes=2) for c in starts.labels]
         chosen = tables[starts.best]
         nmi = min(float(normalized_mutual_info_score(sides, starts.labels[starts.best])), 1.0)
@@ -90,4 +90,4 @@ class ForgetClusters:
 
 
 def _none(reason: str) -> tuple[Score, ...]:
-    return tuple(missing_share(name, reason) for name in _NAMES)
+    return tuple(missing_share(name, reason=reason) for name in _NAMES)

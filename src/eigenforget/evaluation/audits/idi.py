@@ -97,7 +97,10 @@ class IDI:
 
     def _information(self, seen: Observation, seed: int) -> float:
         """I(Z; Y) in nats, summed over the layers."""
-        return sum(information(*sides, c=self.c, seed=seed) for sides in self._layers(seen, seed))
+        return sum(
+            information(forget, retain=retain, c=self.c, seed=seed)
+            for forget, retain in self._layers(seen, seed)
+        )
 
     def _layers(self, seen: Observation, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Standardised features [n, D] of the drawn samples of both sides, layer by layer."""
@@ -113,7 +116,7 @@ class IDI:
             yield forget, retain
 
 
-def information(forget: np.ndarray, retain: np.ndarray, *, c: float, seed: int) -> float:
+def information(forget: np.ndarray, *, retain: np.ndarray, c: float, seed: int) -> float:
     """A lower bound of I(Z; Y) in nats, in [0, log 2], from as many samples [n, D] of both sides.
 
     Args:

@@ -131,7 +131,7 @@ class LinearProbe:
         samples = probe_samples(evidence)
         if isinstance(samples, str):
             return none(self.scores, samples)
-        rows = stratified_subset(samples.labels, self.max_train, seed)
+        rows = stratified_subset(samples.labels, self.max_train, seed=seed)
         found = fit_alike(samples, [rows], Settings(self.c, self.max_iter, self.tolerance))
         if isinstance(found, str):
             return none(self.scores, found)
@@ -287,7 +287,7 @@ def not_converged(settings: Settings) -> str:
     )
 
 
-def stratified_subset(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
+def stratified_subset(labels: np.ndarray, limit: int, *, seed: int) -> np.ndarray:
     """Sorted positions of at most `limit` of the N labels, seeded, with the classes in proportion.
 
     Each class is shuffled and its r-th of n samples (from 0) gets the key r/n; the smallest keys
@@ -345,7 +345,7 @@ def both_sides(
         for part, why in zip(parts, (few, ""), strict=True)
     ]
     return tuple(
-        missing_share(name, reason, better)
+        missing_share(name, reason=reason, better=better)
         if reason
         else averaged(name, right(evidence.parts[part], part), better)
         for name, part, better, reason in zip(names, parts, _SIDES, reasons, strict=True)
@@ -385,7 +385,7 @@ def _spread(right: np.ndarray) -> float:
     """Half of the 95 % interval of the mean over new draws, from right [draws, N]."""
     draws = len(right)
     error = right.mean(axis=1).std(ddof=1) / math.sqrt(draws)
-    return float(student_t(0.975, draws - 1) * error)
+    return float(student_t(0.975, degrees=draws - 1) * error)
 
 
 def finite_features(features: np.ndarray, part: Part, reader: str) -> np.ndarray:
@@ -400,5 +400,6 @@ def finite_features(features: np.ndarray, part: Part, reader: str) -> np.ndarray
 def none(names: Sequence[str], reason: str) -> tuple[Score, ...]:
     """The scores of both sides as not applicable."""
     return tuple(
-        missing_share(name, reason, better) for name, better in zip(names, _SIDES, strict=True)
+        missing_share(name, reason=reason, better=better)
+        for name, better in zip(names, _SIDES, strict=True)
     )

@@ -45,19 +45,21 @@ class NeighbourAccuracy:
         """The accuracy, or the reason why there is none."""
         gone, original = evidence.forgotten_classes, evidence.original
         if not gone:
-            return (missing_share(_NAME, "no class is forgotten as a whole", "higher"),)
+            return (
+                missing_share(_NAME, reason="no class is forgotten as a whole", better="higher"),
+            )
         if original is None or not evidence.has("forget"):
             missing = "the original's outputs on the forget set say which classes are neighbours"
-            return (missing_share(_NAME, f"{missing}; there are none", "higher"),)
+            return (missing_share(_NAME, reason=f"{missing}; there are none", better="higher"),)
         if not np.isin(original["forget"].labels, gone).any():
             reason = "no forget sample is of a class that is gone as a whole"
-            return (missing_share(_NAME, reason, "higher"),)
+            return (missing_share(_NAME, reason=reason, better="higher"),)
         near = neighbours_of(original, gone, self.classes)
         rows = evidence.parts.get("test_retain")
         kept = np.isin(rows.labels, near) if rows is not None else np.zeros(0, dtype=bool)
         if rows is None or not kept.any():
             reason = f"no held-out sample of neighbouring class {', '.join(map(str, near))}"
-            return (missing_share(_NAME, reason, "higher"),)
+            return (missing_share(_NAME, reason=reason, better="higher"),)
         right = finite_logits(rows.logits[kept], "test_retain").argmax(axis=1) == rows.labels[kept]
         return (share(_NAME, correct=int(right.sum()), seen=len(right), better="higher"),)
 

@@ -56,7 +56,9 @@ class QuantisedWeights:
         """The two accuracies, or the reason why there are none."""
         if evidence.engine is None or not evidence.sources:
             reason = "there is no engine and no data to run a rounded copy with"
-            return tuple(missing_share(name, reason, better) for name, _, better in _SIDES)
+            return tuple(
+                missing_share(name, reason=reason, better=better) for name, _, better in _SIDES
+            )
         rounded = duplicated(evidence.model)
         round_weights(rounded, self.bits)
         return tuple(self._score(evidence, rounded, *side) for side in _SIDES)
@@ -66,7 +68,7 @@ class QuantisedWeights:
     ) -> Score:
         source = evidence.sources.get(part)
         if source is None or len(source) == 0 or evidence.engine is None:
-            return missing_share(name, no_samples(part), better)
+            return missing_share(name, reason=no_samples(part), better=better)
         right = evidence.engine.correct(model, source, layer=evidence.layer)
         return share(name, correct=int(right.sum()), seen=len(right), better=better)
 

@@ -170,13 +170,13 @@ class Relearning:
         attack = (
             np.flatnonzero(np.isin(labels, gone))
             if gone
-            else stratified_subset(labels, len(labels) // 2, derive(seed, "half"))
+            else stratified_subset(labels, len(labels) // 2, seed=derive(seed, "half"))
         )
         target = np.arange(len(evidence.parts[part].labels))
         target = target if gone else np.setdiff1d(target, attack)
         target = target[
             stratified_subset(
-                evidence.parts[part].labels[target], self.max_target, derive(seed, "target")
+                evidence.parts[part].labels[target], self.max_target, seed=derive(seed, "target")
             )
         ]
         if len(target) < MIN_TARGET or not len(attack):
@@ -223,7 +223,7 @@ class Relearning:
         for budget, right in found.items():
             name = f"relearn_{budget}_auc"
             if isinstance(right, str):
-                scores.append(missing_share(name, right))
+                scores.append(missing_share(name, reason=right))
             else:
                 area = float(np.mean(right.mean(axis=1).tolist()))
                 scores.append(share_score(name, area, area_interval(area, right)))
@@ -340,10 +340,12 @@ class _Run:
     def _training(self, n: int, *, benign: bool) -> tuple[Source, ...]:
         labels = {part: self.evidence.parts[part].labels for part in ("forget", "retain")}
         retain = self._source(
-            "retain", stratified_subset(labels["retain"], n, derive(self.seed, "retain"))
+            "retain", stratified_subset(labels["retain"], n, seed=derive(self.seed, "retain"))
         )
         chosen = self.slices.attack[
-            stratified_subset(labels["forget"][self.slices.attack], n, derive(self.seed, "forget"))
+            stratified_subset(
+                labels["forget"][self.slices.attack], n, seed=derive(self.seed, "forget")
+            )
         ]
         return (retain,) if benign else (self._source("forget", chosen), retain)
 

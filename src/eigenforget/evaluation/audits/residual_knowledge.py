@@ -57,10 +57,10 @@ class ResidualKnowledge:
         source = evidence.sources.get("forget")
         if source is None or len(source) == 0 or evidence.engine is None:
             none = "there is no engine to run samples of the forget set"
-            return (missing_share(_NAME, no_samples("forget") if not source else none),)
+            return (missing_share(_NAME, reason=no_samples("forget") if not source else none),)
         span = input_range(source)
         if span is None:
-            return (missing_share(_NAME, "the inputs are not a floating-point tensor"),)
+            return (missing_share(_NAME, reason="the inputs are not a floating-point tensor"),)
         rows = []
         for draw in range(self.draws):
             noisy = NoisySource(source, self.radius * span, seed, draw)

@@ -94,10 +94,10 @@ class RMIA:
     ) -> tuple[Score, ...]:
         """The three scores, or the reason why there are none."""
         if not evidence.oracles:
-            return no_attack(self.name, "needs 1 retrained model, got 0")
+            return no_attack(self.name, reason="needs 1 retrained model, got 0")
         ratios = self._ratios(evidence)
         if isinstance(ratios, str):
-            return no_attack(self.name, ratios)
+            return no_attack(self.name, reason=ratios)
         members, others = (
             self._scores(side, ratios.population) for side in (ratios.members, ratios.others)
         )

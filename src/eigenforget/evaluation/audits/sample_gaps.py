@@ -55,7 +55,7 @@ class SampleGaps:
         count = evidence.count("forget")
         few = too_few(forget=count)
         if reason := few if evidence.oracles else "needs 1 retrained model, got 0":
-            return missing_share(_SHARE, reason), _gap(reason)
+            return missing_share(_SHARE, reason=reason), _gap(reason)
         rows = evidence.parts["forget"]
         others = [oracle["forget"] for oracle in evidence.oracles]
         mine = _phi(rows.logits, rows.labels)

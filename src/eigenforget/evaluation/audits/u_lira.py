@@ -109,18 +109,18 @@ class ULiRA:
         if peers < 2 or oracles < self.least_oracles:
             return no_attack(
                 self.name,
-                "needs 2 peers (made like the model from other training seeds) and 3 oracles, "
-                f"got {peers} and {oracles}",
-                "both",
+                reason="needs 2 peers (made like the model from other training seeds) and 3 "
+                f"oracles, got {peers} and {oracles}",
+                trace="both",
             )
         n = evidence.count("forget")
         if few := too_few(forget=n):
-            return no_attack(self.name, few, "both")
+            return no_attack(self.name, reason=few, trace="both")
         target, ins, outs = (
             _phi(models) for models in ((evidence.parts,), evidence.peers, evidence.oracles)
         )
         tests = _leave_one_out(target[0], ins=ins, outs=outs)
-        auc = clustered_auc(tests.of_model, tests.of_oracle)
+        auc = clustered_auc(tests.of_model, negatives=tests.of_oracle)
         rates = [
             _rate(f"u_lira_{name}", tests, fpr=fpr, seed=seed) for name, fpr in FALSE_POSITIVE_RATES
         ]
@@ -139,7 +139,7 @@ def gaussian(phi: np.ndarray) -> Gaussian:
     return Gaussian(mean=phi.mean(axis=0), variance=np.maximum(variance, MIN_VARIANCE))
 
 
-def clustered_auc(positives: np.ndarray, negatives: np.ndarray) -> Delong:
+def clustered_auc(positives: np.ndarray, *, negatives: np.ndarray) -> Delong:
     """AUC of positives over negatives, and its variance over samples (Obuchowski 1997).
 
     Both are [J, n] with one column per sample. A sample's influence is the mean share of negatives
@@ -165,8 +165,11 @@ def auc_interval_over_models(estimate: Delong, tests: Statistics) -> Interval:
     half-width over samples.
     """
     count, n = tests.of_model.shape
-    alone = [clustered_auc(*(side[j : j + 1] for side in tests)).auc for j in range(count)]
-    spread = float(student_t(0.975, count - 1) * np.std(alone, ddof=1) * math.sqrt(1 + 1 / count))
+    each = [[side[j : j + 1] for side in tests] for j in range(count)]
+    alone = [clustered_auc(own, negatives=others).auc for own, others in each]
+    spread = float(
+        student_t(0.975, degrees=count - 1) * np.std(alone, ddof=1) * math.sqrt(1 + 1 / count)
+    )
     low, high = auc_interval(estimate, m=n, n=n)
     auc = estimate.auc
     return Interval(

@@ -127,7 +127,7 @@ class ZRF:
         ]
         value = max(1 - float(np.mean([float(found.mean()) for found in divergences])) / LN2, 0.0)
         return Zrf(
-            value, interval_around(value, half_width(torch.stack(divergences).numpy() / LN2))
+            value, interval_around(value, half=half_width(torch.stack(divergences).numpy() / LN2))
         )
 
     def _logits(
@@ -163,7 +163,7 @@ def half_width(draws: np.ndarray) -> float:
     if count < 2:
         return samples
     spread = float(draws.mean(axis=1).std(ddof=1)) / math.sqrt(count)
-    return math.hypot(samples, student_t(0.975, count - 1) * spread)
+    return math.hypot(samples, student_t(0.975, degrees=count - 1) * spread)
 
 
 def _logits(model: nn.Module, source: Source, engine: Engine, layer: str | None) -> Tensor:

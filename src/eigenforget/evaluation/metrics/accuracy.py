@@ -65,7 +65,7 @@ class Accuracies(PanelMetric):
 def _score(part: Part, *, correct: int, seen: int) -> Score:
     better: Better = "reference" if part in ("forget", "test_forget") else "higher"
     if seen == 0:
-        return missing_share(f"{part}_accuracy", no_samples(part), better)
+        return missing_share(f"{part}_accuracy", reason=no_samples(part), better=better)
     return share(f"{part}_accuracy", correct=correct, seen=seen, better=better)
 
 
@@ -94,7 +94,7 @@ def share_score(
     return Score(name, value, "share", better, (0.0, 1.0), low=low, high=high, trace=_trace(better))
 
 
-def missing_share(name: str, reason: str, better: Better = "reference") -> Score:
+def missing_share(name: str, *, reason: str, better: Better = "reference") -> Score:
     """A share that could not be measured."""
     return Score(name, None, "share", better, (0.0, 1.0), reason=reason, trace=_trace(better))
 
@@ -141,7 +141,7 @@ def interval_of_share(
     return Interval(min(low, value), max(high, value))
 
 
-def interval_around(value: float, half: float) -> Interval:
+def interval_around(value: float, *, half: float) -> Interval:
     """The value ± half, cut to [0, 1]."""
     return Interval(max(value - half, 0.0), min(value + half, 1.0))
 

@@ -157,7 +157,7 @@ class PanelAlignment(PanelMetric):
         basis = None
         with suppress(EigenforgetError):
             retain = self.sides()[1]
-            basis = leading(self._space(1), self.k, int(retain.samples))
+            basis = leading(self._space(1), self.k, samples=int(retain.samples))
         return self._score("da", "frobenius", basis), self._score("da_energy", "energy", basis)
 
     def sides(self) -> tuple[Moments, Moments]:
@@ -241,7 +241,7 @@ class PanelAlignment(PanelMetric):
         found = alignment_influence(rows, self.sides()[0], basis, form=form)
         # n − 1: with equal weights the jackknife is that much too narrow.
         error = math.sqrt(float(found.square().sum()) * len(rows) / (len(rows) - 1))
-        return interval_around(value, Z95 * error)
+        return interval_around(value, half=Z95 * error)
 
 
 def _nothing(width: int) -> Tensor:

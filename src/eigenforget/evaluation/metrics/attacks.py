@@ -72,7 +72,7 @@ def attack_scores_of(prefix: str, sides: AttackScores) -> tuple[Score, ...]:
     return (auc_score(f"{prefix}_auc", sides), *rates)
 
 
-def no_attack(prefix: str, reason: str, trace: Trace = "above") -> tuple[Score, ...]:
+def no_attack(prefix: str, *, reason: str, trace: Trace = "above") -> tuple[Score, ...]:
     """The scores of `attack_scores_of` as not applicable."""
     names = ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
     return tuple(attack_score(f"{prefix}_{name}", reason, trace=trace) for name in names)

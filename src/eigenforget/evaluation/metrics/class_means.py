@@ -119,7 +119,7 @@ class NearestClassMean(PanelMetric):
 
     def _score(self, name: str, part: Part, rows: LabelledRows) -> Score:
         if not len(rows.labels):
-            return missing_share(name, no_samples(part), _BETTER[name])
+            return missing_share(name, reason=no_samples(part), better=_BETTER[name])
         first = 0 if self.forgotten_classes else TRAINING.index("retain")
         counts, sums = (
             self.counts[first:].sum(dim=0).cpu().numpy(),
@@ -131,18 +131,20 @@ class NearestClassMean(PanelMetric):
             where = " and ".join(f"the {side} set" for side in TRAINING[first:])
             return missing_share(
                 name,
-                f"no sample of class {listed(missing)} in {where} to take a mean of",
-                _BETTER[name],
+                reason=f"no sample of class {listed(missing)} in {where} to take a mean of",
+                better=_BETTER[name],
             )
         if part != "test_retain":
             gone = {c: int(counts[c]) for c in self.forgotten_classes}
             if few := too_few_of_class(gone, "training"):
-                return missing_share(name, few, _BETTER[name])
+                return missing_share(name, reason=few, better=_BETTER[name])
         known = np.flatnonzero(counts)
         means = sums[known] / counts[known, None]
         if means_coincide(means):
             return missing_share(
-                name, f"the feature means of all {len(known)} classes coincide", _BETTER[name]
+                name,
+                reason=f"the feature means of all {len(known)} classes coincide",
+                better=_BETTER[name],
             )
         guesses = known[nearest_mean(rows.features, means=means)]
         return share(

@@ -118,7 +118,9 @@ class ClusteringScores(PanelMetric):
         distinct = len(np.unique(rows.features, axis=0))
         if distinct < len(classes):
             return _none(f"{distinct} distinct feature vectors cannot form {len(classes)} clusters")
-        starts = kmeans_starts(rows.features, len(classes), derive(self.seed, "clustering") % 2**32)
+        starts = kmeans_starts(
+            rows.features, len(classes), seed=derive(self.seed, "clustering") % 2**32
+        )
         tables = [contingency(rows.labels, c, num_classes=self.num_classes) for c in starts.labels]
         chosen = tables[starts.best]
         # Mutual information may round past 1 by one unit in the last place.
@@ -148,10 +150,10 @@ class ClusteringScores(PanelMetric):
     def _best(self, tables: Sequence[np.ndarray], starts: Starts) -> Score:
         table = tables[starts.best]
         if not self.forgotten_classes:
-            return missing_share("best_cluster_f1", "no class is forgotten as a whole")
+            return missing_share("best_cluster_f1", reason="no class is forgotten as a whole")
         gone = self.forgotten_classes
         if few := too_few_of_class({c: int(table[c].sum()) for c in gone}, "held-out"):
-            return missing_share("best_cluster_f1", few)
+            return missing_share("best_cluster_f1", reason=few)
         of_starts = [float(np.mean([best_cluster_f1(t, c) for c in gone])) for t in tables]
         influence = np.mean([best_influence(table, c) for c in gone], axis=0)
         return cluster_score(
@@ -246,7 +248,7 @@ def best_influence(table: np.ndarray, label: int) -> np.ndarray:
     return found
 
 
-def kmeans_starts(features: np.ndarray, clusters: int, seed: int) -> Starts:
+def kmeans_starts(features: np.ndarray, clusters: int, *, seed: int) -> Starts:
     """k-means from STARTS seeded starts; the best is what one call with as many starts gives."""
     # One state of random numbers goes through all starts, as in a single call.
     random = np.random.RandomState(seed)
@@ -314,4 +316,4 @@ def _pairs(counts: np.ndarray) -> int:
 
 
 def _none(reason: str) -> tuple[Score, ...]:
-    return tuple(missing_share(name, reason) for name in _NAMES)
+    return tuple(missing_share(name, reason=reason) for name in _NAMES)

@@ -191,29 +191,29 @@ class RulerM4(PanelMetric):
     @override
     def measure(self) -> tuple[Score, ...]:
         if self.forgotten_classes:
-            return (missing_share("ruler_m4", _WHOLE_CLASS),)
+            return (missing_share("ruler_m4", reason=_WHOLE_CLASS),)
         if not len(self._state("forget", "positions")):
-            return (missing_share("ruler_m4", no_samples("forget")),)
+            return (missing_share("ruler_m4", reason=no_samples("forget")),)
         sides = [self._chosen(side) for side in _SIDES]
         counts = [len(positions) for _, positions in sides]
         if few := too_few(forget=counts[0], retain=counts[1]):
-            return (missing_share("ruler_m4", few),)
+            return (missing_share("ruler_m4", reason=few),)
         centre = sides[1].features.double().mean(dim=0)
         rows = [features.double() - centre for features, _ in sides]
         if is_constant(samples=counts[1], energy=float(rows[1].square().sum()), mean=centre):
-            return (missing_share("ruler_m4", "the retain features are constant"),)
+            return (missing_share("ruler_m4", reason="the retain features are constant"),)
         zeros = [int((~features.any(dim=1)).sum()) for features in rows]
         if any(zeros):
             found = f"{zeros[0]} of {counts[0]} forget and {zeros[1]} of {counts[1]} retain"
             said = (
                 f"{found} feature vectors are the mean of the retain features: they have no cosine"
             )
-            return (missing_share("ruler_m4", said),)
+            return (missing_share("ruler_m4", reason=said),)
         forget, retain = (torch.nn.functional.normalize(r, dim=1, eps=0.0) for r in rows)
         null = nearest_cosines(retain, among=retain, leave_one_out=True)
         value = float(mid_ranks(nearest_cosines(forget, among=retain), among=null).mean())
         half = Z95 / math.sqrt(12 * counts[0])
-        return (share_score("ruler_m4", value, interval_around(value, half)),)
+        return (share_score("ruler_m4", value, interval_around(value, half=half)),)
 
     def _state(self, side: Part, what: str) -> list[Tensor]:
         state: list[Tensor] = getattr(self, f"{side}_{what}")

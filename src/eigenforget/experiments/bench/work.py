@@ -271,7 +271,7 @@ def _run(job: MethodJob, context: WorkerContext) -> RunRecord:
     found = models.board.measure(made.model, job.method.role)
     measurement, files = own_measurement(models.board.panel)
     fields = measurement | _method_fields(job) | {"method": experiment.method_in_words(job.method)}
-    fields |= unchanged_weights(original, made.model)
+    fields |= unchanged_weights(original, after=made.model)
     fields |= certificate_of(made.model)
     record = experiment.evaluation_record(
         job.name, made, found, job=fields, trace=trace, inputs=files

@@ -120,7 +120,7 @@ class _Scale:
         if self.axis.ticks is not None:
             return dict(self.axis.ticks)
         low, high = (10**end for end in self.ends) if self.log else self.ends
-        found = round_numbers(low, high, log=self.log, most=most)
+        found = round_numbers(low, high=high, log=self.log, most=most)
         return {v: tick_text(v, self.axis) for v in found if v.is_integer() or not self.axis.whole}
 
     def note(self) -> list[object]:

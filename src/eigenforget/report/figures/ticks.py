@@ -35,7 +35,7 @@ def axis_ends(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
     return (low if axis.from_zero and low == 0 else low - room), high + room
 
 
-def round_numbers(low: float, high: float, *, log: bool, most: int = 6) -> list[float]:
+def round_numbers(low: float, *, high: float, log: bool, most: int = 6) -> list[float]:
     """Round numbers from low to high, some `most` of them.
 
     Linear: multiples of 1, 2 or 5 times a power of ten. Logarithmic: powers of ten, and 2 and 5

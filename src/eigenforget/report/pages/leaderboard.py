@@ -236,7 +236,7 @@ def leaderboard_table(experiments: Sequence[ExperimentRecords], *, picture: str 
     lines = board_lines(found)
     cells = [
         [
-            method_cell(line.name, line.role) + line.mark,
+            method_cell(line.name, role=line.role) + line.mark,
             "–" if line.mean is None else percent(line.mean),
             *map(_in_band, line.rows),
             "–" if line.cost is None else percent(line.cost),
@@ -346,7 +346,7 @@ def details(experiment: ExperimentRecords, *, picture: str = "") -> str:
     columns = [name for name in PANEL if any(row.marks.get(name) for row in found)]
     rows = [
         [
-            method_cell(row.name, row.role),
+            method_cell(row.name, role=row.role),
             *(_cell(row, name) for name in columns),
             _in_band(row),
             percent(median(row.shares)) if row.shares else "–",
@@ -404,7 +404,7 @@ def experiment_figure(experiment: ExperimentRecords) -> str:
     return heatmap(experiment.title, [label(name) for name in columns], lines, after="in band")
 
 
-def method_cell(name: str, role: str) -> str:
+def method_cell(name: str, *, role: str) -> str:
     """The method's name as a cell of a markdown table; of a control it says that it is one."""
     return f"`{name}` (control)" if role == "control" else f"`{name}`"
 

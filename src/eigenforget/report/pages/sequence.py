@@ -104,7 +104,7 @@ class StepSummary(NamedTuple):
             name
             for name, found in self.earlier.items()
             if found.units is not None
-            and found.units > bands.limit_of_several(found.oracles, count)
+            and found.units > bands.limit_of_several(found.oracles, values=count)
         ]
 
 
