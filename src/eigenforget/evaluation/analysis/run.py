@@ -188,10 +188,8 @@ def analyze(
     origin, split = origin_of(
         panel, sides, made_by="eigenforget.analyze", inferred=forgotten_classes is None
     )
-    job = {
-        "layers": list(further),
-        "layers_chosen": "automatically" if layers is None else "by the user",
-    }
+    chosen = "automatically" if layers is None else "by the user"
+    job = {"layers": list(further), "layers_chosen": chosen}
     unsealed = (
         evaluation_record(name, models[name], found, origin, split=split, job=job)
         for name, found in measured.items()
