@@ -151,7 +151,7 @@ def row(pair: Pair, data: Samples, repeats: int) -> str:
     """The table's row of a pair."""
     method: Any = spec.parse(pair.ours, METHODS, "method")
     task = Task(
-        SmallResnet().build(CLASSES, SHAPE, 0),
+        SmallResnet().build(num_classes=CLASSES, input_shape=SHAPE, seed=0),
         TensorSource(*data.forget),
         TensorSource(*data.retain),
         Engine(device="cpu"),
@@ -184,7 +184,7 @@ def row(pair: Pair, data: Samples, repeats: int) -> str:
 
 def timed(work: Callable[[nn.Module], object], trains: bool) -> float:
     """Seconds of some work on a new model, or seconds for each sample that is trained on."""
-    model, counted = SmallResnet().build(CLASSES, SHAPE, 0), [0]
+    model, counted = SmallResnet().build(num_classes=CLASSES, input_shape=SHAPE, seed=0), [0]
 
     def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         if torch.is_grad_enabled():

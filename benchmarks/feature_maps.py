@@ -63,7 +63,7 @@ def keep(original: Path, unlearned: Path, retrained: Path) -> None:
     lines = []
     for title, path in (("original", original), ("unlearned", unlearned), ("retrained", retrained)):
         shape = tuple(data.train.inputs.shape[1:])
-        model = MODELS.parse(MODEL).build(data.num_classes, shape, seed=0)
+        model = MODELS.parse(MODEL).build(num_classes=data.num_classes, input_shape=shape, seed=0)
         panel = measure(title, load_checkpoint(path, model).eval(), data)
         lines.append(json.dumps(panel._asdict()))
     FOLDER.mkdir(exist_ok=True)

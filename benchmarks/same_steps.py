@@ -246,7 +246,7 @@ def repeated(column: Tensor, count: int) -> Tensor:
 def original(network: str) -> nn.Module:
     """A network that has learnt the images without memorising them."""
     kind: Any = Mlp(hidden=(64, 32)) if network == "mlp" else SmallResnet(width=8)
-    built: nn.Module = kind.build(CLASSES, SHAPE, 0)
+    built: nn.Module = kind.build(num_classes=CLASSES, input_shape=SHAPE, seed=0)
     if network == "untrained":
         return built
     data = images()

@@ -421,7 +421,7 @@ NETS = (
     ),
     Net(
         "small_resnet(width=16)",
-        lambda: SmallResnet().build(10, (1, 8, 8), 0),
+        lambda: SmallResnet().build(num_classes=10, input_shape=(1, 8, 8), seed=0),
         (1, 8, 8),
         steps=40,
         most=1.05,

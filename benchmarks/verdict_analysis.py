@@ -15,9 +15,9 @@ from eigenforget.report.decision import (
     FEATURE_SCORES,
     FORGET_SCORES,
     KEEP_SCORES,
+    ComparisonScores,
     Decision,
     Estimate,
-    ReferenceScores,
     RequestKind,
     decide,
 )
@@ -155,7 +155,7 @@ def _judged(candidates: Candidates, number: int, count: int, draw: int) -> Itera
     seeds = sorted({seed_of(name) for of in scores.values() for name in of})
     own = f"original {(seed := seeds[draw % len(seeds)])}"
     others = [name for name in originals if name != own]
-    beside = ReferenceScores(
+    beside = ComparisonScores(
         candidates.kind,
         [oracles[name] for name in order[:count]],
         [originals[own]],

@@ -200,8 +200,16 @@ class Case(NamedTuple):
 IMAGE = rows(3, 8, 8)
 CASES = {
     "conv": Case(ConvNet, IMAGE, 30),
-    "vit": Case(lambda: VitTiny(dim=12, depth=1).build(CLASSES, (3, 8, 8), 0), IMAGE, 15),
-    "mlp": Case(lambda: Mlp(hidden=(16, 12)).build(CLASSES, (3, 8, 8), 0), IMAGE, 5),
+    "vit": Case(
+        lambda: VitTiny(dim=12, depth=1).build(num_classes=CLASSES, input_shape=(3, 8, 8), seed=0),
+        IMAGE,
+        15,
+    ),
+    "mlp": Case(
+        lambda: Mlp(hidden=(16, 12)).build(num_classes=CLASSES, input_shape=(3, 8, 8), seed=0),
+        IMAGE,
+        5,
+    ),
     "text": Case(TextTransformer, lambda labels: as_source(Texts(labels)), 5),
     "tabular": Case(Tabular, rows(5), 15),
     "conv_head": Case(ConvHead, IMAGE, 40, "2"),

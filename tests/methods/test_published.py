@@ -852,7 +852,7 @@ def test_steps_of_the_rate_are_where_the_source_has_them() -> None:
 
 
 def test_the_architecture_is_known_by_its_convolutions() -> None:
-    model = MODELS.parse("resnet18()").build(10, (3, 32, 32), 0)
+    model = MODELS.parse("resnet18()").build(num_classes=10, input_shape=(3, 32, 32), seed=0)
     run = SCRUB.recipes["cifar10-resnet18-scrub"]
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == run.model.convolutions
 

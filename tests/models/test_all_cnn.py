@@ -21,7 +21,9 @@ LAYERS = [
 
 
 def test_all_cnn_is_the_published_network():
-    model = randomise(MODELS.parse("all_cnn()").build(10, (3, 32, 32), 0)).eval()
+    model = randomise(
+        MODELS.parse("all_cnn()").build(num_classes=10, input_shape=(3, 32, 32), seed=0)
+    ).eval()
     state, inputs = model.state_dict(), noise(2, 3, 32, 32)
     x = inputs
     for number, (channels, kernel, stride) in enumerate(LAYERS):

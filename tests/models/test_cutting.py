@@ -45,7 +45,7 @@ def ran(model: nn.Module, part: nn.Module, inputs: Tensor) -> set[str]:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_parts_are_the_whole_and_share_its_layers(name: str) -> None:
     made, prefix = MODELS[name]
-    model = made.build(5, (3, 16, 16), seed=0).eval()
+    model = made.build(num_classes=5, input_shape=(3, 16, 16), seed=0).eval()
     layers = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     prefix = prefix or layers[-1] + "."
     parts = cut_model(model, lambda p: p.startswith((prefix, find_head(model)[0] + ".")), IMAGES)

@@ -158,7 +158,9 @@ def test_a_traced_pass_finds_the_head(model: nn.Module, inputs: Tensor, name: st
 
 def test_the_built_in_models_need_no_note() -> None:
     for text in ("mlp(hidden=(8,))", "small_resnet(width=4)", "vit_tiny(dim=12, depth=1)"):
-        model = parse(text, MODELS, "model").build(CLASSES, (3, 8, 8), 0)
+        model = parse(text, MODELS, "model").build(
+            num_classes=CLASSES, input_shape=(3, 8, 8), seed=0
+        )
         assert settle_head(model, torch.randn(2, 3, 8, 8)) == CLASSES and not hasattr(
             model, "eigenforget_head"
         ), text

@@ -125,7 +125,11 @@ def test_specs_are_described_and_survive_json_and_classes_are_checked(kind):
         == spec.parse(spec.spell(kind()), MODELS, "model")
     )
     assert (
-        refusal(lambda: kind().build(1, SHAPES.get(kind.name, (3, 8, 8)), 0))
+        refusal(
+            lambda: kind().build(
+                num_classes=1, input_shape=SHAPES.get(kind.name, (3, 8, 8)), seed=0
+            )
+        )
         == f"{kind.name} needs at least 2 classes, got 1"
     )
 

@@ -33,7 +33,7 @@ def by_hand(state: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tenso
 
 
 def test_it_is_the_formula() -> None:
-    model = MODELS.parse("resnet9(width=5)").build(7, (3, 24, 16), 0)
+    model = MODELS.parse("resnet9(width=5)").build(num_classes=7, input_shape=(3, 24, 16), seed=0)
     model = randomise(model).eval()
     inputs = noise(2, 3, 24, 16)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_it_is_the_formula() -> None:
 
 
 def test_width_sets_channels_and_features() -> None:
-    model = MODELS.parse("resnet9").build(10, (3, 32, 32), 0)
+    model = MODELS.parse("resnet9").build(num_classes=10, input_shape=(3, 32, 32), seed=0)
     kernels = [tuple(p.shape[:2]) for p in model.parameters() if p.ndim == 4]
     assert kernels == [
         (32, 3),
@@ -59,6 +59,6 @@ def test_width_sets_channels_and_features() -> None:
 
 def test_images_below_eight_pixels_are_refused() -> None:
     with pytest.raises(EigenforgetError, match="8×8 pixels, got 7×9"):
-        MODELS.parse("resnet9").build(10, (3, 7, 9), 0)
-    model = MODELS.parse("resnet9(width=1)").build(10, (3, 8, 8), 0)
+        MODELS.parse("resnet9").build(num_classes=10, input_shape=(3, 7, 9), seed=0)
+    model = MODELS.parse("resnet9(width=1)").build(num_classes=10, input_shape=(3, 8, 8), seed=0)
     assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 10)

@@ -32,7 +32,11 @@ def batch(vocabulary: int, length: int = 7, n: int = 5) -> dict[str, Tensor]:
 
 
 def test_text_mlp_is_the_mean_embedding_through_layers() -> None:
-    model = TextMlp(dim=4, hidden=(6,), vocabulary=11).build(3, (7,), seed=2).double()
+    model = (
+        TextMlp(dim=4, hidden=(6,), vocabulary=11)
+        .build(num_classes=3, input_shape=(7,), seed=2)
+        .double()
+    )
     inputs = batch(11)
     table, first, head = model.embed.weight, model.body[0], model.head
     for n in range(5):
@@ -45,13 +49,18 @@ def test_text_mlp_is_the_mean_embedding_through_layers() -> None:
         expected = head.weight @ torch.relu(first.weight @ mean + first.bias) + head.bias
         torch.testing.assert_close(model(**inputs)[n], expected, rtol=1e-12, atol=1e-12)
     assert find_head(model)[0] == "head" and head.in_features == 6
-    assert TextMlp(dim=4, hidden=(), vocabulary=11).build(3, (7,), seed=2).head.in_features == 4
+    assert (
+        TextMlp(dim=4, hidden=(), vocabulary=11)
+        .build(num_classes=3, input_shape=(7,), seed=2)
+        .head.in_features
+        == 4
+    )
 
 
 def test_text_transformer_is_torchs_encoder_layer_with_a_padding_mask() -> None:
     model = (
         TextTransformer(dim=8, depth=2, heads=2, vocabulary=11)
-        .build(3, (7,), seed=2)
+        .build(num_classes=3, input_shape=(7,), seed=2)
         .double()
         .eval()
     )
@@ -85,7 +94,7 @@ def test_text_transformer_is_torchs_encoder_layer_with_a_padding_mask() -> None:
 @pytest.mark.parametrize("kind", [TextMlp(vocabulary=11), TextTransformer(vocabulary=11, depth=1)])
 def test_padding_has_no_influence_and_seeds_decide_the_weights(kind: Any) -> None:
     state = torch.get_rng_state()
-    one, two, other = (kind.build(3, (7,), seed=seed) for seed in (1, 1, 2))
+    one, two, other = (kind.build(num_classes=3, input_shape=(7,), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.embed.weight, other.embed.weight)
@@ -113,10 +122,12 @@ def test_the_vocabulary_comes_from_the_data() -> None:
         == "text_mlp needs texts (token ids), these data have none"
     )
     assert (
-        refusal(lambda: TextMlp().build(2, (7,), 0))
+        refusal(lambda: TextMlp().build(num_classes=2, input_shape=(7,), seed=0))
         == "text_mlp needs vocabulary, the number of token ids of the data"
     )
-    wrong = refusal(lambda: TextTransformer(vocabulary=9).build(2, (1, 8, 8), 0))
+    wrong = refusal(
+        lambda: TextTransformer(vocabulary=9).build(num_classes=2, input_shape=(1, 8, 8), seed=0)
+    )
     assert wrong == "text_transformer needs texts of L token ids, got inputs of shape (1, 8, 8)"
     with pytest.raises(ValueError, match="dim=6 must be a multiple of heads=4"):
         TextTransformer(dim=6)

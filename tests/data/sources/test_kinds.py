@@ -53,7 +53,12 @@ class Pairs(Dataset[tuple[Tensor, int]]):
 
 
 def test_a_dict_batch_is_what_indexing_gives_and_engines_call_by_name(engine: Engine) -> None:
-    source, model = texts(), TextMlp(dim=4, hidden=(3,), vocabulary=20).build(3, (LENGTH,), 0)
+    source, model = (
+        texts(),
+        TextMlp(dim=4, hidden=(3,), vocabulary=20).build(
+            num_classes=3, input_shape=(LENGTH,), seed=0
+        ),
+    )
     assert isinstance(source.inputs, dict)
     generator = seeds.generator(1, "order")
     order = torch.randperm(N, generator=seeds.generator(1, "order"))
