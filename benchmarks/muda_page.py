@@ -1,7 +1,7 @@
 """Verdicts on `muda()` as it comes, on its parts left out, and on other methods, in docs/muda.md,
 and the table of README.md.
 
-    eigenforget bench benchmarks/plans/PLAN.toml --out benchmarks/results/plans/PLAN   # for each of PLANS
+    eigenforget bench benchmarks/plans/PLAN.toml --out benchmarks/results/plans/PLAN   # for each of PREFIXES
     python benchmarks/muda_page.py
 
 Puts a table for each experiment of the plan between `<!-- table: EXPERIMENT -->` and `<!-- end -->` of the
@@ -38,7 +38,16 @@ NAMES = {
 }
 """Settings in words; others have the name of their method."""
 ACCURACY = "test_retain_accuracy"
-PLANS = ("muda", "muda_samples", "muda_stable", "muda_more", "muda_tiny", "muda_cifar10")
+PREFIXES = {
+    "muda": "",
+    "muda_samples": "",
+    "muda_stable": "stable-",  # the same experiments as in "muda"
+    "muda_more": "",
+    "muda_tiny": "",
+    "muda_cifar10_narrow": "narrow-",  # as in "muda_cifar10", with another width
+    "muda_cifar10": "",
+}
+"""The plans, and what the names of their experiments begin with on the page."""
 README_EXPERIMENT = "cifar10_20k-resnet9-by_class-label-7"
 
 app = App(help=__doc__)
@@ -63,13 +72,12 @@ def main(
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from the folders of PLANS in RESULTS."""
+    """Fill the tables of PAGE and README from the folders of the plans in RESULTS."""
     found = {}
-    for plan in PLANS:
+    for plan, prefix in PREFIXES.items():
         experiments = read_experiments(results / plan)
         if not experiments:
             raise SystemExit(f"no records of methods beside retrained models in {results / plan}")
-        prefix = "stable-" if plan == "muda_stable" else ""  # the same experiments as in "muda"
         found |= {prefix + name: experiment for name, experiment in experiments.items()}
     for name, experiment in found.items():
         pages.replace_between(page, name, table([judged(list(of)) for of in experiment.seeds]))
