@@ -67,7 +67,7 @@ CASES = {
         "did you mean by_class?",
     ),
     "scores method": ((*WORST, "--method", "mda()"), "did you mean muda?"),
-    "scores rounds": ((*WORST, "--rounds", "0"), "rounds must be"),
+    "scores sets": ((*WORST, "--sets", "0"), "sets must be"),
     "scores n": ((*WORST, "--n", "0"), "n=0"),
     "scores models": (("scores", *DATA, "--out", "new.csv", "--models", "1"), "models=1"),
 }

@@ -18,7 +18,7 @@ from tests.numerics.method_toys import SEED, batches, equal_weights
 def test_the_bargain_is_the_nash_solution(seed: int) -> None:
     """It solves Gᵀ G α = 1 / α, and its direction maximises the product of the gains."""
     g = torch.randn(2, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    alpha = np.array([float(a) for a in bargain(*g)])
+    alpha = np.array([float(a) for a in bargain(g[0], forget=g[1])])
     gains = (g @ g.T).numpy() @ alpha
     np.testing.assert_allclose(gains, 1 / alpha, rtol=1e-10)
     rows = g.numpy()
@@ -41,7 +41,9 @@ def test_it_is_the_published_closed_form() -> None:
     both = np.sqrt(g1 * g3)
     retain = np.sqrt((g1 * g3 - g2 * both) / (g1 * g1 * g3 - g1 * g2 * g2))
     forget = (1 - g1 * retain**2) / (g2 * retain)
-    np.testing.assert_allclose([float(a) for a in bargain(*g)], [retain, forget], rtol=1e-10)
+    np.testing.assert_allclose(
+        [float(a) for a in bargain(g[0], forget=g[1])], [retain, forget], rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("opposed", [torch.zeros(4), -3 * torch.ones(4)])
@@ -73,7 +75,8 @@ def test_munba_is_its_algorithm_written_out(shallow: Task) -> None:
                 nn.functional.cross_entropy(hand(forget.inputs), labels),
             ]
             grads = [torch.autograd.grad(loss, weights, retain_graph=True) for loss in losses]
-            alpha = bargain(*(torch.cat([p.flatten() for p in g]) for g in grads))
+            kept, gone = (torch.cat([p.flatten() for p in g]) for g in grads)
+            alpha = bargain(kept, forget=gone)
             step.zero_grad()
             (float(alpha[0]) * losses[0] + float(alpha[1]) * losses[1]).backward()
             nn.utils.clip_grad_norm_(weights, 0.5)

@@ -196,7 +196,7 @@ def test_the_interval_joins_samples_and_training_seeds_in_quadrature():
         rng.normal(0.3, 1, (4, 90)),
         rng.normal(0, 1, (4, 90)) + np.array([[0.2], [-0.2], [0.1], [0.0]]),
     )
-    found = clustered_auc(*tests)
+    found = clustered_auc(tests[0], negatives=tests[1])
     alone = [slow_auc(tests.of_model[j], tests.of_oracle[j]) for j in range(4)]
     half = np.sqrt(
         1.959963984540054**2 * found.variance

@@ -53,7 +53,7 @@ class AllCnn:
         LayerWidth, "channels of the first two convolutions; the other six have twice as many"
     ] = 96
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> AllCnnNet:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> AllCnnNet:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         channels = image_shape(self.name, input_shape).channels

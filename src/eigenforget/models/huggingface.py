@@ -66,7 +66,7 @@ class HuggingFace:
     ] = ()
     hub: Annotated[bool, "may download; the default reads local files only"] = False
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> nn.Module:
         """A model from images [B, C, H, W] or dicts of tokens [B, T] to outputs with logits.
 
         Raises:

@@ -27,7 +27,7 @@ class Mlp:
         128,
     )
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Sequential:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> nn.Sequential:
         """A model from inputs [B, *input_shape] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         if not input_shape or min(input_shape) < 1:

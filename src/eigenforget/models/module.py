@@ -73,7 +73,7 @@ class Module:
     ] = ""
     arguments: Annotated[Arguments, 'keyword arguments of the factory: {"width": 8}'] = ()
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> nn.Module:
         """Make what the factory makes.
 
         Raises:

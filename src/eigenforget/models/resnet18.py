@@ -20,7 +20,7 @@ class Resnet18:
     name: ClassVar[str] = "resnet18"
     stem: Annotated[Literal["cifar", "imagenet"], "for small or for large images"] = "cifar"
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResidualNet:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> ResidualNet:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         channels = image_shape(self.name, input_shape).channels

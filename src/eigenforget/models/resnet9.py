@@ -69,7 +69,7 @@ class Resnet9:
         LayerWidth, "channels of the first convolution; features have eight times as many"
     ] = 32
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResNet9:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> ResNet9:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         channels, *sides = image_shape(self.name, input_shape)

@@ -24,7 +24,7 @@ class SmallResnet:
     stem_stride: Annotated[Count, "stride of the first convolution; 2 quarters the cost"] = 1
     blocks: Annotated[LayerCount, "basic blocks per stage"] = 1
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResidualNet:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> ResidualNet:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         channels = image_shape(self.name, input_shape).channels

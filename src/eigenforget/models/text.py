@@ -54,7 +54,7 @@ class TextMlp:
     hidden: Annotated[tuple[LayerWidth, ...], "widths of the hidden layers, a tuple: (64,)"] = (64,)
     vocabulary: _Vocabulary = 0
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> MeanMlp:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> MeanMlp:
         """A model from input_ids, attention_mask [B, L] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         _length(self.name, input_shape, self.vocabulary)
@@ -83,7 +83,7 @@ class TextTransformer:
             raise ValueError(f"dim={self.dim} must be a multiple of heads={self.heads}")
         return self
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> Transformer:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> Transformer:
         """A model from input_ids, attention_mask [B, L] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         length = _length(self.name, input_shape, self.vocabulary)

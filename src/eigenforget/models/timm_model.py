@@ -36,7 +36,7 @@ class Timm:
         str, "file with pretrained weights; a head of other classes is left out; '' for none"
     ] = ""
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> nn.Module:
         """A model from images [B, C, H, W] to logits [B, num_classes].
 
         Raises:

@@ -37,7 +37,7 @@ class Torchvision:
         str, "file with pretrained weights; a head of other classes is left out; '' for none"
     ] = ""
 
-    def build(self, *, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
+    def build(self, num_classes: int, input_shape: tuple[int, ...], *, seed: int) -> nn.Module:
         """A model from images [B, 3, H, W] to logits [B, num_classes].
 
         Raises:

@@ -51,7 +51,7 @@ class VitTiny:
         return self
 
     def build(
-        self, *, num_classes: int, input_shape: tuple[int, ...], seed: int
+        self, num_classes: int, input_shape: tuple[int, ...], *, seed: int
     ) -> VisionTransformer:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)

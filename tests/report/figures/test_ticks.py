@@ -26,7 +26,7 @@ from eigenforget.report.figures.ticks import axis_ends, round_numbers, tick_text
     ],
 )
 def test_round_numbers(ends: tuple[float, float], log: bool, numbers: list[float]) -> None:
-    assert round_numbers(*ends, log=log) == pytest.approx(numbers)
+    assert round_numbers(ends[0], high=ends[1], log=log) == pytest.approx(numbers)
 
 
 def test_numbers_are_few_and_inside_whatever_the_ends() -> None:
