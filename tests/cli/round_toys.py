@@ -22,6 +22,15 @@ def run(*argv: object) -> None:
     main([str(a) for a in argv])
 
 
+def exit_code(*argv: object) -> int:
+    """The exit code of a command; one that ends without exiting has 0."""
+    try:
+        run(*argv)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
 def status(*argv: object) -> int:
     with pytest.raises(SystemExit) as ended:
         run(*argv)

@@ -10,25 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eigenforget.cli import main
 from eigenforget.data.digits import Digits
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.specs import Specs
 from eigenforget.models.checkpoint import load_checkpoint
 from eigenforget.training.engine import Engine
+from tests.cli.round_toys import exit_code as run
 
 A, B = "by_class(label=3)", "by_class(label=4)"
 BOTH = f"union(requests=({A}, {B}))"
 SPECS = ("--data", "digits()", "--model", "mlp(hidden=(16,))")
 FINETUNE = ("--method", "finetune(epochs=3)")
-
-
-def run(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 from safetensors.torch import save_file
 
 from eigenforget import record
-from eigenforget.cli import main
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.notices import EigenforgetWarning
@@ -22,14 +21,7 @@ from eigenforget.experiments.specs import Specs
 from eigenforget.models import checkpoint
 from eigenforget.record import RecordError, read, read_folder
 from eigenforget.training.engine import Engine
-
-
-def run(*words: str) -> int:
-    try:
-        main(list(words))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+from tests.cli.round_toys import exit_code as run
 
 
 @pytest.fixture(scope="module")

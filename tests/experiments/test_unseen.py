@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from torch import nn
 
-from eigenforget.cli import main
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Index
 from eigenforget.experiments.experiment import Experiment
@@ -21,6 +20,7 @@ from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import as_method
 from eigenforget.record import Outcome, make_salt
 from eigenforget.record import read as read_record
+from tests.cli.round_toys import exit_code as run
 
 TEST = 360
 """Test samples of the digits."""
@@ -102,14 +102,6 @@ def test_where_ids_are_hidden_no_guess_of_them_can_be_confirmed(
         for recording in (Recording(), Recording(hash_ids=salt))
     )
     assert plain.job["unseen"]["digest"] != hidden.job["unseen"]["digest"]
-
-
-def run(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -103,22 +103,21 @@ app.command(
 )
 
 
-def _check_command(words: Sequence[str]) -> None:
+def _check_command(word: str) -> None:
     """Checks the first word here: for a suggestion, cyclopts would load every command, and torch.
 
     Raises:
         EigenforgetError: There is no such command.
     """
-    for word in words:
-        if word in app:
-            continue
-        if word.startswith("-"):
-            raise EigenforgetError(f"{displayed(word)} is no option; see eigenforget --help")
-        known = [name for name in app if not name.startswith("-")]
-        raise EigenforgetError(
-            f"unknown command {displayed(word)}{suggested(word, known)}; choose from: "
-            f"{', '.join(known)}"
-        )
+    if word in app:
+        return
+    if word.startswith("-"):
+        raise EigenforgetError(f"{displayed(word)} is no option; see eigenforget --help")
+    known = [name for name in app if not name.startswith("-")]
+    raise EigenforgetError(
+        f"unknown command {displayed(word)}{suggested(word, known)}; choose from: "
+        f"{', '.join(known)}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
@@ -131,7 +130,8 @@ def main(argv: Sequence[str] | None = None) -> Any:
     try:
         with plain_output(), notices.collected():
             command = arguments[0].replace("-", "_") if arguments else ""
-            _check_command(arguments[:1])
+            if arguments:
+                _check_command(arguments[0])
             if command in COMMANDS:
                 loaded(f"eigenforget.cli.{command}")
             return app(arguments, exit_on_error=False, print_error=False)

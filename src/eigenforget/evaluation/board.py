@@ -38,6 +38,7 @@ from eigenforget.evaluation.series import (
     group_accuracy,
     map_series,
 )
+from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.different import check_different
 from eigenforget.models.features import find_head
 from eigenforget.models.precision import widened
@@ -288,8 +289,8 @@ class Board:
         for number in self.pairs:
             self._check(number)
         check_different(
-            {f"original {i + 1}": model for i, model in enumerate(self.originals)},
-            {f"oracle {i + 1}": model for i, model in enumerate(self.oracles)},
+            {f"original {i + 1}": model_digest(m) for i, m in enumerate(self.originals)},
+            [(f"oracle {i + 1}", model_digest(m)) for i, m in enumerate(self.oracles)],
         )
         self._known = known
         observe = observe or panel.observe

@@ -33,6 +33,7 @@ from eigenforget.evaluation.records import (
     with_verdicts,
     write_results,
 )
+from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.different import check_different
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.prepare import PreparedModel, door, looks, prepare
@@ -264,8 +265,8 @@ def evaluate(
     check_arguments(allow_overlap=allow_overlap, engine=engine, seed=seed)
     given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
     _check_names(given, retrained)
-    originals = {name: made.model for name, made in given.items() if name == "original"}
-    check_different(originals, {name: made.model for name, made in retrained.items()})
+    originals = {name: made for name, made in given.items() if name == "original"}
+    check_different(_digests(originals), _digests(retrained).items())
     alike = _peers(peers, len(given.keys() - {"original"}))
     held_out = as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
@@ -297,6 +298,10 @@ def evaluate(
     measured = _measured(panel, plain, oracles=tuple(retrained), peers=beside)
     sealed = _sealed(measured, made, panel, sides, inferred=forgotten_classes is None)
     return Evaluation(measured, sealed)
+
+
+def _digests(models: Mapping[str, ModelAndCost]) -> dict[str, str]:
+    return {name: model_digest(made.model) for name, made in models.items()}
 
 
 def _sealed(

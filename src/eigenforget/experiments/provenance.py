@@ -14,6 +14,7 @@ from eigenforget.core.text import joined
 from eigenforget.experiments.data_facts import DataFacts
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.models import checkpoint
+from eigenforget.models.different import check_different
 from eigenforget.record import SCHEMA, RunRecord
 from eigenforget.requests import REQUESTS, split
 
@@ -66,6 +67,11 @@ class CheckpointFile(NamedTuple):
         return self.stored.metadata.get(key, "") or told
 
     @property
+    def weights_digest(self) -> str:
+        """The `model_digest` of the weights in it."""
+        return checkpoint.tensors_digest(self.stored.tensors)
+
+    @property
     def unseen_digest(self) -> str:
         """The digest of the unseen samples that it saw, from metadata or record; "" for none."""
         entry = {} if self.made is None else self.made.job.get("unseen")
@@ -93,7 +99,7 @@ def _check_record(file: CheckpointFile, made: RunRecord) -> None:
     beside = file.path.with_suffix(".json").name
     cure = f"put the right record there, or remove {beside}: then its origin counts as unknown"
     named = outputs.get(f"file:{file.path.name}")
-    weights = checkpoint.tensors_digest(file.stored.tensors)
+    weights = file.weights_digest
     # Under another name or in another format it is known by its content.
     same = named == digest if named else digest in outputs.values()
     if not same and not (named is None and weights == outputs.get("model")):
@@ -167,14 +173,11 @@ def check_original_and_oracles(
             f"--original {original.path} was made by unlearning, with "
             f"{original.entry('method')}; give the model before that"
         )
-    seen = {checkpoint.tensors_digest(original.stored.tensors): original}
+    check_different(
+        {str(original.path): original.weights_digest},
+        [(f"--oracle {oracle.path}", oracle.weights_digest) for oracle in oracles],
+    )
     for oracle in oracles:
-        same = seen.setdefault(checkpoint.tensors_digest(oracle.stored.tensors), oracle)
-        if same is not oracle:
-            raise EigenforgetError(
-                f"--oracle {oracle.path} has exactly the weights of {same.path}; retrain each "
-                "oracle from a seed of its own"
-            )
         _check_retrained(oracle, experiment)
     recipes: dict[str, str] = {}
     for file in (original, *oracles):
@@ -191,20 +194,16 @@ def warn_of_doubts(
     original: CheckpointFile, models: Sequence[CheckpointFile], experiment: Experiment
 ) -> None:
     """Warns of each model that was not made from the original to forget what is asked for."""
-    known = {
-        record.file_digest(original.path),
-        checkpoint.tensors_digest(original.stored.tensors),
-    }
+    known = {record.file_digest(original.path), original.weights_digest}
     for model in models:
         made_from = {} if model.made is None else model.made.inputs
-        first = trained_original(model)
-        if first is not None:  # a second request was for a model that was made from the original
-            made_from = {**made_from, "": checkpoint.tensors_digest(first.stored.tensors)}
         if "input_model" in made_from and known.isdisjoint(made_from.values()):
-            notices.warn(
-                f"{model.path.name} was made from another model than {original.path.name}: its "
-                f"record names {made_from['input_model']}"
-            )
+            first = trained_original(model)  # after a second request it is a model further back
+            if first is None or first.weights_digest not in known:
+                notices.warn(
+                    f"{model.path.name} was made from another model than {original.path.name}: its "
+                    f"record names {made_from['input_model']}"
+                )
         if model.entry("eigenforget") == "train":
             notices.warn(
                 f"{model.path.name} was made by training, not by unlearning; it is measured as an "

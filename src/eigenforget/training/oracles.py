@@ -14,6 +14,7 @@ from eigenforget.core.errors import Diverged, EigenforgetError, naming
 from eigenforget.core.text import first_line, listed
 from eigenforget.data.sources import Source, as_source
 from eigenforget.data.sources.reading import undisturbed
+from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.different import check_different
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.initialisation import infinite_constants, unsound
@@ -78,6 +79,7 @@ def train_oracles(
     _check_fit(fit, model)
     source = as_source(retain, "retain")
     oracles: dict[str, ModelAndCost] = {}
+    digests: dict[str, str] = {}
     for seed in _numbers(seeds):
         name = f"oracle {seed}"
         start = None if model is None else _fresh(model, seed)
@@ -90,8 +92,9 @@ def train_oracles(
                 trained = train(start, source, fit, seed=seed, layer=layer, engine=place, log=log)
         if any(trained is oracle.model for oracle in oracles.values()):
             raise EigenforgetError(f"fit returned the same model for {name} as for an earlier one")
+        digests[name] = model_digest(trained)
         with naming("fit"):
-            check_different({}, {**{n: o.model for n, o in oracles.items()}, name: trained})
+            check_different({}, digests.items())
         oracles[name] = _counted(clock.result(trained), known=start is not None)
         doubt = recall(trained, source, place, layer).doubt()
         if doubt:
