@@ -350,6 +350,27 @@ def test_the_stand_in_draws_what_trains_where_it_learns_from_few_of_many(task: T
     assert few == later and many == set(before)
 
 
+def test_the_stand_in_learns_from_more_samples_where_there_are_more(task: Task) -> None:
+    """A share of the training data, as far as that much is retained; the least number counts."""
+    retain = task.needs_retain("muda")
+    few = retain.subset(np.arange(20))
+    learnt = []
+
+    class Watched(StandIn):
+        def train(self, task: Task, sample: Source, *given: Any) -> nn.Module:
+            learnt.append((len(sample), self.steps))
+            return super().train(task, sample, *given)
+
+    size = max(len(task.forget) + len(retain), 10 * len(task.forget))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stand_in_module, "StandIn", Watched)
+        for least, share, given in ((40, 0.0, retain), (2, 0.1, retain), (2, 0.1, few)):
+            settings = MUDA(alternations=1, steps=1, stand_in_samples=least, stand_in_share=share)
+            settings(replace(task, retain=given))
+    tenth = math.ceil(0.1 * size)
+    assert learnt == [(40, 4), (tenth, 2 * math.ceil(tenth / 32)), (20, 2)]
+
+
 def test_all_layers_train_where_the_later_ones_cannot(task: Task) -> None:
     model = copy.deepcopy(task.model)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -368,7 +389,7 @@ def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_c
     task: Task,
 ) -> None:
     """Beside scikit-learn, cross-fitted on halves of the stand-in's features."""
-    answered = stand_in_answers(MUDA(), task)
+    answered = stand_in_answers(MUDA(), task, 512)
     assert answered is not None and task.retain is not None
     found = answered.probed
     sample = task.sample(task.retain, 512, "stand-in")
@@ -422,9 +443,9 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
         (32, 10),
         (32, 10),
         (32, 17),
-        (32, 35),
-        (64, 43),
-        (128, 43),
+        (32, 32),
+        (64, 32),
+        (128, 32),
     ]
 
 

@@ -47,7 +47,7 @@ from eigenforget.training.phases import Phase, ScheduleName
 _LEARNS = 1 / 5
 """Share of the data from which on a stand-in learns enough with all of its layers reinitialised."""
 
-_LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 32, 128, 10
+_LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS, _MOST_STEPS = 32, 128, 10, 32
 _SAMPLES_PER_ROW, _PASSES = 640, 1 / 18
 """The cost of joint steps follows the size of the data: a batch has a 640th of the training data,
 and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
@@ -123,7 +123,7 @@ class MUDA(Method):
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: stand_in_epochs × stand_in_samples, twice that where only later layers are "
+        "trained: stand_in_epochs × the stand-in's samples, twice that where only later layers are "
         "reinitialised, + alternations × steps × batch_size × 2, later layers; forward: half of "
         "the second of these, at least 4,096, + its forget samples and 2,048 for the stand-in; "
         "with joint=False, alternations × (1 + recover_ratio) × forget trained, and as much "
@@ -165,7 +165,7 @@ class MUDA(Method):
     steps: Annotated[
         Count | None,
         "forget or joint steps of one alternation; None takes one pass over the forget set, or "
-        "joint steps that see an eighteenth of the training data, at least 10",
+        "joint steps that see an eighteenth of the training data, from 10 to 32",
     ] = None
     joint: Annotated[
         bool, "each step takes a batch of each side and minimises the sum of both losses"
@@ -182,10 +182,13 @@ class MUDA(Method):
     ] = 6.0
     stand_in_samples: Annotated[
         WholeNumber,
-        "most retain samples that the stand-in is trained on, twice as many where only its later "
-        "layers are reinitialised; 0 makes no stand-in: b is 0, and q comes from the original's "
-        "logits alone",
+        "retain samples that the stand-in is trained on, at least, seen twice as often where only "
+        "its later layers are reinitialised; 0 makes no stand-in: b is 0, and q comes from the "
+        "original's logits alone",
     ] = 512
+    stand_in_share: Annotated[
+        Below1, "number of retain samples that it is trained on over that of the training data"
+    ] = 0.04
     stand_in_epochs: Annotated[Count, "passes of the stand-in over its samples"] = 2
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
     w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
@@ -378,9 +381,12 @@ class MUDA(Method):
         """What a stand-in answers: one of all layers where it has the data to learn them."""
         if not (self.has_stand_in and taken_now(task)):
             return None
-        if later is None or self.stand_in_samples >= _LEARNS * _samples(task):
-            return stand_in_answers(self, plain)
-        return stand_in_answers(self, near, later)
+        seen = _samples(task)
+        share = min(math.ceil(self.stand_in_share * seen), len(plain.needs_retain(self.name)))
+        learnt = max(self.stand_in_samples, share)
+        if later is None or learnt >= _LEARNS * seen:
+            return stand_in_answers(self, plain, learnt)
+        return stand_in_answers(self, near, learnt, later)
 
     def _in_turn(
         self,
@@ -437,8 +443,8 @@ def default_batch_size(task: Task) -> int:
 
 
 def default_steps(task: Task, batch_size: int) -> int:
-    """Joint steps of one alternation: an eighteenth of the training data, at least 10."""
-    return max(_LEAST_STEPS, round(_PASSES * _samples(task) / batch_size))
+    """Joint steps of one alternation: an eighteenth of the training data, from 10 to 32."""
+    return min(max(_LEAST_STEPS, round(_PASSES * _samples(task) / batch_size)), _MOST_STEPS)
 
 
 def _samples(task: Task) -> int:

@@ -66,19 +66,20 @@ def sharpness(confidence_at: Callable[[float], float], goal: float) -> float:
 
 
 def stand_in_answers(
-    method: Any, task: Task, layers: Container[str] | None = None
+    method: Any, task: Task, samples: int, layers: Container[str] | None = None
 ) -> StandInAnswers | None:
     """What a stand-in says of the forgotten classes.
 
-    It is the original with these layers, or all, reinitialised and trained on a few retain samples.
+    It is the original with these layers, or all, reinitialised and trained on so many retain
+    samples, or on all that there are.
     Probes are fitted on every other row of its features, and asked about the others. None where
     there is nothing to draw.
     """
     retain = task.needs_retain(method.name)
     optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
-    steps = math.ceil(method.stand_in_samples / _STAND_IN_BATCH) * (1 if layers is None else 2)
+    steps = math.ceil(samples / _STAND_IN_BATCH) * (1 if layers is None else 2)
     made = StandIn(method.name, 1.0, method.stand_in_epochs, _STAND_IN_BATCH, optimizer, steps)
-    sample = task.sample(retain, method.stand_in_samples, "stand-in")
+    sample = task.sample(retain, samples, "stand-in")
     try:
         stand_in = made.train(task, sample, layers)
     except Refused as error:
