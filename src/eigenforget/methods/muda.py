@@ -381,9 +381,8 @@ class MUDA(Method):
         """What a stand-in answers: one of all layers where it has the data to learn them."""
         if not (self.has_stand_in and taken_now(task)):
             return None
-        seen = _samples(task)
-        share = min(math.ceil(self.stand_in_share * seen), len(plain.needs_retain(self.name)))
-        learnt = max(self.stand_in_samples, share)
+        seen, known = _samples(task), len(plain.needs_retain(self.name))
+        learnt = max(self.stand_in_samples, min(math.ceil(self.stand_in_share * seen), known))
         if later is None or learnt >= _LEARNS * seen:
             return stand_in_answers(self, plain, learnt)
         return stand_in_answers(self, near, learnt, later)

@@ -70,10 +70,9 @@ def stand_in_answers(
 ) -> StandInAnswers | None:
     """What a stand-in says of the forgotten classes.
 
-    It is the original with these layers, or all, reinitialised and trained on so many retain
-    samples, or on all that there are.
-    Probes are fitted on every other row of its features, and asked about the others. None where
-    there is nothing to draw.
+    It is the original with these layers, or all, reinitialised and trained on that many retain
+    samples, or on all if there are fewer. Probes are fitted on every other row of its features, and
+    asked about the others. None where there is nothing to draw.
     """
     retain = task.needs_retain(method.name)
     optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
